@@ -1,0 +1,68 @@
+"""Convolutional bottleneck adapter after a block of a CNN.
+
+"Parameter-Efficient Adapter Tuning for Tabular-Image Multimodal Learning" (BCAdapter),
+https://arxiv.org/abs/2606.11682
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from multiadapt.adapters._base import Activation, AdapterSpec, activation, shared
+from multiadapt.attach import Adapter
+from multiadapt.errors import SpecError
+from multiadapt.types import Site
+
+__all__ = ["ConvBottleneck"]
+
+
+@dataclass(frozen=True)
+class ConvBottleneck(AdapterSpec):
+    """`F~ = F + alpha * norm(Conv1x1_up(act(Conv3x3_down(F))))` on every block's feature map."""
+
+    r: int = 16
+    """Channels of the bottleneck, at least 1."""
+    alpha: float = 1.0
+    """Scale of the correction."""
+    activation: Activation = "relu"
+    norm: Literal["batch"] | None = "batch"
+    """BatchNorm after the up-convolution: what the published counts include."""
+    init: Literal["zero", "normal"] = "zero"
+    """zero: step 0 equals the frozen model. normal: usual initialisation everywhere."""
+    share: bool = True
+    """Streams that use one network share one adapter at each place of it."""
+
+    def check(self) -> None:
+        if self.r < 1:
+            raise SpecError(f"r must be at least 1, got {self.r}")
+
+    def build(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
+        chosen = [s for s in sites if s.role == "block" and s.layout == "map"]
+        built: dict[Site, Adapter] = {}
+        for group in shared(chosen, share=self.share):
+            built |= dict.fromkeys(group, _ConvBottleneck(group[0].out_width, self))
+        return built
+
+
+class _ConvBottleneck(Adapter):
+    def __init__(self, channels: int, spec: ConvBottleneck) -> None:
+        super().__init__()
+        self.alpha = spec.alpha
+        self.down = nn.Conv2d(channels, spec.r, kernel_size=3, padding=1)
+        self.act = activation(spec.activation)
+        self.up = nn.Conv2d(spec.r, channels, kernel_size=1)
+        self.norm = nn.BatchNorm2d(channels) if spec.norm else nn.Identity()
+        if spec.init == "zero":
+            # Under a norm a zero `up` jumps to 0.4 of the features' spread in AdamW's first step.
+            gate = self.norm if spec.norm else self.up
+            nn.init.zeros_(gate.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(gate.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, xs: tuple[Tensor, ...], y: Float[Tensor, "b d h w"]
+    ) -> Float[Tensor, "b d h w"]:
+        return torch.add(y, self.norm(self.up(self.act(self.down(y)))), alpha=self.alpha)

@@ -1,0 +1,243 @@
+"""Save and load: specs as JSON, trained tensors as safetensors, never a pickle.
+
+A folder holds `config.json`, `adapter.safetensors` (what was trained), `context.safetensors` (what
+encoders learned from the training rows: vocabularies' numbers, an in-context encoder's context) and
+`README.md`, the model card. Pretrained weights are named with their hash, not copied.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from multiadapt import __version__
+from multiadapt.card import card
+from multiadapt.data.schema import Schema
+from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
+from multiadapt.errors import ArtifactError
+from multiadapt.fitted import Fitted
+from multiadapt.methods._base import Method, Training
+from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
+from multiadapt.tasks._base import TaskSpec
+from multiadapt.types import Stream
+
+__all__ = ["FORMAT", "fetch", "load", "push", "save"]
+
+FORMAT = 1
+"""Bumped when the layout changes; the last one stays readable."""
+
+_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+_GOLDEN_SEED = 20_011
+
+
+def save(fitted: Fitted, folder: str | Path) -> None:
+    """Write the artifact; an existing artifact there is replaced as a whole."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
+        raise ArtifactError(f"{folder} holds other files; name a new folder or an earlier artifact")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
+        _write(fitted, Path(part) / "new")
+        if folder.exists():
+            shutil.rmtree(folder)
+        (Path(part) / "new").rename(folder)
+
+
+def load(
+    folder: str | Path, *, encoders: Mapping[str, str | EncoderSpec] | None = None, device: str = "cpu"
+) -> Fitted:
+    """Rebuild a saved model and check it: same tensors, same encoders, same golden scores.
+
+    `encoders` names another place for a modality's or a column's frozen weights, when they have
+    moved; their hash must still be the saved one.
+    """
+    folder = Path(folder)
+    config = _config(folder)
+    schema = Schema.from_dict(config["schema"])
+    method = _spec(Method, config["method"])
+    task = _spec(TaskSpec, config["task"])
+    target = task.restore(config["target"])
+    streams = {s.name: s for s in schema.streams()}
+    kept = [streams[name] for name in config["encoders"]]
+    specs = {s.name: _encoder_spec(config["encoders"][s.name], s, encoders or {}) for s in kept}
+    built = build_encoders(kept, specs, target.kind)
+    _restore(built, config["encoders"], _tensors(folder / "context.safetensors"))
+    model = AdaptedModel(built, method, target)
+    model.load_trained(_tensors(folder / "adapter.safetensors"))
+    training = _spec(Training, config["training"])
+    fitted = Fitted(schema, task, target, method, training, specs, model, config["seed"], config["info"])
+    model.to(torch.device(device)).eval()
+    _check_golden(fitted, config["golden"], folder)
+    return fitted
+
+
+def _write(fitted: Fitted, folder: Path) -> None:
+    folder.mkdir()
+    learned = {s: fitted.model.encoder(s).learned() for s in fitted.model.streams}
+    context = {f"{s}:{k}": t for s, kept in learned.items() for k, t in kept.tensors.items()}
+    _save_tensors(fitted.model.trained_state(), folder / "adapter.safetensors")
+    _save_tensors(context, folder / "context.safetensors")
+    config = _describe(fitted, learned)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir())}
+    (folder / "README.md").write_text(card(config, fitted.model.parts(), sizes), encoding="utf-8")
+
+
+def _describe(fitted: Fitted, learned: Mapping[str, Learned]) -> dict[str, Any]:
+    encoders = {
+        stream: {
+            "spec": fitted.specs[stream].to_dict(),
+            "origin": asdict(fitted.model.encoder(stream).origin()),
+            "learned": dict(kept.values),
+            "holds_rows": kept.holds_rows,
+        }
+        for stream, kept in learned.items()
+    }
+    return {
+        "format": FORMAT,
+        "multiadapt": __version__,
+        "method": fitted.method.to_dict(),
+        "training": fitted.training.to_dict(),
+        "task": fitted.task.to_dict(),
+        "target": fitted.target.state(),
+        "schema": fitted.schema.to_dict(),
+        "encoders": encoders,
+        "seed": fitted.seed,
+        "info": fitted.info,
+        "golden": {
+            "seed": _GOLDEN_SEED,
+            "tolerance": _TOLERANCE[fitted.training.precision],
+            "scores": _golden(fitted, _GOLDEN_SEED).tolist(),
+        },
+    }
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.exists():
+        raise ArtifactError(f"{folder} is no saved model: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON: {error}") from error
+    if config.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path} has format {config.get('format')!r}; this version ({__version__}) reads {FORMAT}"
+        )
+    return config
+
+
+def _spec(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    return kind.from_dict(values)
+
+
+def _encoder_spec(
+    saved: Mapping[str, Any], stream: Stream, moved: Mapping[str, str | EncoderSpec]
+) -> EncoderSpec:
+    spec = _spec(EncoderSpec, saved["spec"])
+    choice = moved.get(stream.name, moved.get(stream.modality))
+    if choice is None:
+        return spec
+    if isinstance(choice, EncoderSpec):
+        return choice
+    return spec.with_params(source=choice) if "source" in spec.get_params() else encoder_spec(stream.modality, choice)  # type: ignore[return-value]
+
+
+def _restore(
+    built: Mapping[str, Encoder], saved: Mapping[str, Mapping[str, Any]], context: Mapping[str, Tensor]
+) -> None:
+    for stream, encoder in built.items():
+        named = {tuple(k.rpartition(":")[::2]): t for k, t in context.items()}
+        tensors = {key: t for (owner, key), t in named.items() if owner == stream}
+        encoder.restore(Learned(saved[stream]["learned"], tensors, saved[stream]["holds_rows"]))
+        was, now = Origin(**saved[stream]["origin"]), encoder.origin()
+        if was.sha256 != now.sha256:
+            raise ArtifactError(
+                f"the frozen weights of {stream!r} must be those it was trained on: {was.source!r} had "
+                f"hash {was.sha256[:12]}, {now.source!r} has {now.sha256[:12]}; name the right ones "
+                f"with encoders={{{encoder.stream.modality!r}: ...}}"
+            )
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if not path.exists():
+        raise ArtifactError(f"{path.parent} is incomplete: {path.name} is missing")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, path)
+
+
+def _golden(fitted: Fitted, seed: int) -> np.ndarray:
+    """Scores of four rows drawn from a seed, never the user's data; the last has only gaps."""
+    was_training = fitted.model.training
+    scores = fitted.scores(_golden_frame(fitted.schema, seed), Path(), "missing")
+    fitted.model.train(was_training)
+    return scores
+
+
+def _golden_frame(schema: Schema, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    columns: dict[str, Any] = {}
+    for column in schema.columns:
+        values: list[Any] = {
+            "numeric": lambda: list(rng.normal(size=3)),
+            "categorical": lambda: [f"golden {i}" for i in rng.integers(0, 3, 3)],
+            "datetime": lambda: [f"20{i:02d}-0{i % 9 + 1}-11" for i in rng.integers(10, 30, 3)],
+            "image": lambda: list(rng.integers(0, 256, (3, 48, 64, 3), np.uint8)),
+        }.get(column.kind, lambda: [None] * 3)()
+        columns[column.name] = pd.Series([*values, None], dtype=object)
+    return pd.DataFrame(columns)
+
+
+def _check_golden(fitted: Fitted, golden: Mapping[str, Any], folder: Path) -> None:
+    expected = np.asarray(golden["scores"], dtype=np.float64)
+    got = _golden(fitted, golden["seed"]).astype(np.float64)
+    limit = golden["tolerance"] * max(1.0, float(np.abs(expected).max(initial=0)))
+    gap = float(np.abs(expected - got).max(initial=0))
+    if not gap <= limit:
+        raise ArtifactError(
+            f"{folder} does not reproduce its golden rows: scores differ by {gap:.3g}, allowed is "
+            f"{limit:.3g}; the files were altered or a library changed what the encoders compute"
+        )
+
+
+def push(
+    fitted: Fitted,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload a multiadapt model",
+) -> str:
+    """Upload the artifact to a Hugging Face repository, made if absent; the commit's address."""
+    hub = HfApi(token=token)
+    hub.create_repo(repo_id, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save(fitted, Path(folder) / "model")
+        commit = hub.upload_folder(
+            repo_id=repo_id, folder_path=Path(folder) / "model", commit_message=commit_message
+        )
+    return str(commit)
+
+
+def fetch(repo_id: str, revision: str | None = None) -> Path:
+    """The folder of a model on a Hugging Face repository, downloaded; a local folder as it is."""
+    if Path(repo_id).is_dir():
+        return Path(repo_id)
+    return Path(snapshot_download(repo_id, revision=revision))

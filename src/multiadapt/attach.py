@@ -1,0 +1,123 @@
+"""Adapters, and how they correct a frozen network: by forward hook, never by wrapping a layer.
+
+A wrapped layer can be skipped, silently, by torch's inference fast paths, which read `.weight`.
+Hooks keep the class, the names and the `state_dict` of the network.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from multiadapt.types import Site
+
+__all__ = ["Adapter", "Attachment", "attach", "running"]
+
+
+class Adapter(nn.Module, ABC):
+    """A small trained module that corrects what one site says."""
+
+    def bind(self, module: nn.Module) -> None:
+        """Called once with the frozen submodule. Default: nothing to read from it."""
+
+    @abstractmethod
+    def forward(self, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        """What the site reads and its output, to the corrected output of the same shape."""
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None] | None:
+        """The frozen weight and bias with the correction in them; None: this kind cannot be folded."""
+        return None
+
+
+class _Call:
+    """One pass of one stream through a network: two threads that serve one model never share it."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self.read: dict[str, Tensor] = {}
+
+
+_CALL: ContextVar[_Call | None] = ContextVar("multiadapt_call", default=None)
+
+
+@contextmanager
+def running(stream: str) -> Iterator[None]:
+    """Inside, the adapters of `stream` are live; those of other streams on the same network are not."""
+    token = _CALL.set(_Call(stream))
+    try:
+        yield
+    finally:
+        _CALL.reset(token)
+
+
+class Attachment:
+    """Hooks of one encoder's adapters. `remove` restores the network exactly."""
+
+    def __init__(self, handles: list[RemovableHandle]) -> None:
+        self._handles = handles
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+def attach(encoder: nn.Module, adapters: Mapping[Site, Adapter]) -> Attachment:
+    """Correct the outputs of `encoder`'s submodules at the given sites."""
+    handles: list[RemovableHandle] = []
+    for site, adapter in adapters.items():
+        module = encoder.get_submodule(site.path)
+        adapter.bind(module)
+        for path in site.reads:
+            reader = encoder.get_submodule(path)
+            handles.append(reader.register_forward_pre_hook(_Reader(site, path), with_kwargs=True))
+        handles.append(module.register_forward_hook(_Corrector(site, adapter), with_kwargs=True))
+    return Attachment(handles)
+
+
+class _Reader:
+    """Keeps a submodule's input in the running call."""
+
+    def __init__(self, site: Site, path: str) -> None:
+        self.site, self.path = site, path
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = _CALL.get()
+        if call is not None and call.stream == self.site.stream:
+            call.read[self.path] = _first(args, kwargs)
+
+
+class _Corrector:
+    """Replaces a submodule's output by the adapter's; the first element where it is a tuple."""
+
+    def __init__(self, site: Site, adapter: Adapter) -> None:
+        self.site, self.adapter = site, adapter
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        call = _CALL.get()
+        if call is None or call.stream != self.site.stream:
+            return output
+        if self.site.reads:
+            xs = tuple(call.read[path] for path in self.site.reads)
+        else:
+            xs = (_first(args, kwargs),)
+        if isinstance(output, tuple):
+            return (self._correct(xs, output[0]), *output[1:])
+        return self._correct(xs, output)
+
+    def _correct(self, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        if self.site.part is None:
+            return self.adapter(xs, y)
+        start, end = self.site.part
+        return torch.cat([y[..., :start], self.adapter(xs, y[..., start:end]), y[..., end:]], dim=-1)
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return args[0] if args else next(iter(kwargs.values()))

@@ -1,0 +1,146 @@
+"""Which column holds what: guessed by strict rules that are stated with each answer, or declared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+
+from multiadapt.data.guess import guess
+from multiadapt.data.tables import named
+from multiadapt.data.values import categories, dates, numbers, side_by_side
+from multiadapt.errors import SchemaError
+from multiadapt.types import Column, Kind, Stream
+
+__all__ = ["Schema", "guess_schema"]
+
+TABULAR = ("numeric", "categorical", "datetime")
+LATER = ("text", "audio", "video")
+CONVERT = {"numeric": numbers, "categorical": categories, "datetime": dates}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a table, in its order."""
+
+    columns: tuple[Column, ...]
+    max_files: int = 8
+    """Most files that one cell may hold."""
+
+    def streams(self) -> tuple[Stream, ...]:
+        """One stream of all numeric, categorical and datetime columns, then one per image column."""
+        tabular = tuple(c for c in self.columns if c.kind in TABULAR)
+        images = tuple(Stream(c.name, "image", (c,)) for c in self.columns if c.kind == "image")
+        return ((Stream("tabular", "tabular", tabular),) if tabular else ()) + images
+
+    def lines(self) -> list[str]:
+        """One line per column: its name, its kind and why."""
+        width = max((len(c.name) for c in self.columns), default=0)
+        return [f"{c.name:<{width}}  {c.kind}: {c.reason}" for c in self.columns]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"columns": [asdict(c) for c in self.columns], "max_files": self.max_files}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Schema":
+        return Schema(tuple(Column(**c) for c in values["columns"]), values["max_files"])
+
+    def conform(self, frame: pd.DataFrame, *, missing_ok: bool = False) -> pd.DataFrame:
+        """The columns that streams read, in order, each of one type whatever the reader made of it.
+
+        Further columns are left out without a word. numeric: float64; categorical: str or None;
+        datetime: datetime64 in UTC; image: as given. Index and row order are the frame's. With
+        `missing_ok` an absent column is missing in every row.
+
+        Raises:
+            SchemaError: a column is absent, or a cell is no number, infinite or no date.
+        """
+        frame = named(frame)
+        used = [c for stream in self.streams() for c in stream.columns]
+        lacking = [c.name for c in used if c.name not in frame]
+        if lacking and not missing_ok:
+            raise SchemaError(_absent(lacking, list(frame), [c.name for c in used]))
+        empty = pd.Series(None, frame.index, dtype=object)
+        parts: list[pd.Series] = []
+        for column in used:
+            cells = frame[column.name] if column.name in frame else empty.rename(column.name)
+            parts.append(CONVERT[column.kind](cells) if column.kind in CONVERT else cells)
+        return side_by_side(parts, frame.index)
+
+
+def _absent(lacking: list[str], given: list[str], used: list[str]) -> str:
+    extra = [name for name in given if name not in used]
+    close = {name: get_close_matches(name, extra, n=1) for name in lacking}
+    hints = [f"{name!r} may be {match[0]!r}, renamed" for name, match in close.items() if match]
+    hint = f" ({'; '.join(hints)})" if hints else ""
+    return f"columns {lacking} are declared but absent; the table has {given}{hint}: add or rename them"
+
+
+def guess_schema(
+    frame: pd.DataFrame,
+    *,
+    root: Path | None,
+    reserved: Mapping[str, str] = {},
+    column_types: Mapping[str, Kind] | None = None,
+    max_files: int = 8,
+) -> Schema:
+    """Say what each column holds, by the rules in `data/guess.py`, or as `column_types` declares.
+
+    File cells are relative to `root`; None is the current folder. `reserved` columns have another
+    role, such as {"price": "label"}, and no stream reads them.
+
+    Raises:
+        SchemaError: `column_types` names an unknown column or kind, or one not supported yet; a column
+            mixes numbers with a few words; a number is infinite.
+    """
+    frame, declared = named(frame), dict(column_types or {})
+    _check_declared(declared, list(frame), reserved)
+    home = Path.cwd() if root is None else root
+    columns: list[Column] = []
+    for name in frame:
+        if name in reserved:
+            columns.append(Column(name, "ignore", f"it is the {reserved[name]}"))
+        elif name in declared:
+            columns.append(_declare(frame[name], declared[name]))
+        else:
+            columns.append(Column(name, *guess(frame[name], home)))
+    schema = Schema(tuple(columns), max_files)
+    _check_usable(schema)
+    return schema
+
+
+def _declare(cells: pd.Series, kind: Kind) -> Column:
+    if kind in CONVERT:
+        CONVERT[kind](cells)  # a cell that is none is an error now, not after an epoch
+    return Column(str(cells.name), kind, "declared in column_types")
+
+
+def _check_declared(
+    declared: Mapping[str, str], names: Sequence[str], reserved: Mapping[str, str]
+) -> None:
+    if unknown := [name for name in declared if name not in names]:
+        raise SchemaError(
+            f"column_types names {unknown}, which are absent; the table has {list(names)}"
+        )
+    if taken := {name: reserved[name] for name in declared if name in reserved}:
+        raise SchemaError(f"column_types names {list(taken)}, which have another role: {taken}")
+    for name, kind in declared.items():
+        if kind not in get_args(Kind):
+            raise SchemaError(
+                f"column_types[{name!r}] must be one of {get_args(Kind)}, got {kind!r}"
+            )
+        if kind in LATER:
+            raise SchemaError(
+                f"column_types[{name!r}]: {kind} columns are not supported yet by this version; "
+                'leave it out of column_types, or declare it "ignore"'
+            )
+
+
+def _check_usable(schema: Schema) -> None:
+    streams = schema.streams()
+    if any(s.modality == "image" and s.name == "tabular" for s in streams):
+        raise SchemaError(
+            "an image column may not be called 'tabular', the other columns are: rename it"
+        )

@@ -1,0 +1,170 @@
+"""What one column's cells say: missing or not, numbers, categories, dates.
+
+Missing is None, NaN, NaT, pandas' NA, blank text and an empty list. Every function keeps the order
+and the index of the cells it is given and never writes into them.
+"""
+
+from collections.abc import Hashable
+
+import numpy as np
+import pandas as pd
+
+from multiadapt.errors import SchemaError
+
+__all__ = [
+    "absent",
+    "categories",
+    "dates",
+    "infinite",
+    "listing",
+    "numbers",
+    "plain",
+    "row",
+    "side_by_side",
+    "stamps",
+    "text",
+]
+
+SHOWN = 10
+"""How many bad cells an error spells out."""
+
+
+def absent(cells: pd.Series) -> np.ndarray:
+    """(b,) True where a cell is missing."""
+    missing = cells.isna().to_numpy(dtype=bool, copy=True)
+    if cells.dtype == object:
+        for i, value in enumerate(cells):
+            missing[i] |= _blank(value)
+    elif isinstance(cells.dtype, pd.StringDtype):
+        missing |= (cells.str.strip() == "").fillna(False).to_numpy(dtype=bool)
+    return missing
+
+
+def _blank(value: object) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, (list, tuple, np.ndarray)) and len(value) == 0
+
+
+def row(label: Hashable, position: int) -> str:
+    """How an error names a row: by its label, and by its position where the two differ."""
+    return f"row {label!r}" if label == position else f"row {label!r} (position {position})"
+
+
+def listing(cells: pd.Series, bad: np.ndarray) -> str:
+    """The first ten bad cells of a column, one line each, with row and value."""
+    at = np.flatnonzero(bad)
+    lines = [f"  {row(cells.index[i], int(i))}: {cells.iloc[i]!r}" for i in at[:SHOWN]]
+    more = [f"  and {len(at) - SHOWN} more"] if len(at) > SHOWN else []
+    return "\n".join(lines + more)
+
+
+def plain(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """(b,) float64 with NaN where a cell is missing or no number, and (b,) True where it is neither
+    missing nor a number. Infinities stay."""
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        cells = cells.astype(object)
+    if not (_real(cells) or cells.dtype == object or isinstance(cells.dtype, pd.StringDtype)):
+        return np.full(len(cells), np.nan), ~absent(cells)
+    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return values, np.isnan(values) & ~absent(cells)
+
+
+def _real(cells: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_complex_dtype(cells)
+
+
+def numbers(cells: pd.Series) -> pd.Series:
+    """float64, NaN where missing. SchemaError: a cell that is no number, or infinite."""
+    values, bad = plain(cells)
+    if bad.any():
+        raise SchemaError(
+            f"column {cells.name!r} must hold numbers; {bad.sum()} of {len(cells)} cells do not:\n"
+            f"{listing(cells, bad)}\nRepair them, leave them empty (missing), or fit with "
+            f'column_types={{{cells.name!r}: "categorical"}}'
+        )
+    infinite(cells, values)
+    return pd.Series(values, cells.index, name=cells.name)
+
+
+def infinite(cells: pd.Series, values: np.ndarray) -> None:
+    """SchemaError where one of the values is infinite."""
+    bad = np.isinf(values)
+    if bad.any():
+        raise SchemaError(
+            f"column {cells.name!r} must hold finite numbers; {bad.sum()} of {len(cells)} cells are "
+            f"infinite:\n{listing(cells, bad)}\nReplace them, or leave them empty (missing)"
+        )
+
+
+def text(value: object) -> str | None:
+    """The name of a category: 1, 1.0, "1" and "01" are one, so are True and "true"; None is missing.
+
+    A CSV reader makes of the same words now numbers, now text, by what else is in the column; the
+    name must not depend on it. Exponents are left alone: "1e5" is more often a code than a number.
+    """
+    if _blank(value) or (pd.api.types.is_scalar(value) and pd.isna(value)):
+        return None
+    whole_number = isinstance(value, float) and value.is_integer()
+    word = str(int(value) if whole_number else value).strip()
+    if word.lower() in ("true", "false"):
+        return word.capitalize()
+    digits = word.removeprefix("-").replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit()):
+        return word
+    whole, _, rest = word.partition(".")
+    return (
+        str(int(whole or "0"))
+        if not rest.strip("0") and whole not in ("", "-")
+        else repr(float(word))
+    )
+
+
+def categories(cells: pd.Series) -> pd.Series:
+    """object of str, None where missing."""
+    try:
+        codes, values = pd.factorize(cells.astype(object))
+    except TypeError as error:
+        raise SchemaError(
+            f"column {cells.name!r} must hold words or numbers, it holds lists or other objects: "
+            f'leave it out with column_types={{{cells.name!r}: "ignore"}}'
+        ) from error
+    names = np.array([*(text(v) for v in values), None], dtype=object)  # code -1 takes the last
+    return pd.Series(names[codes], cells.index, dtype=object, name=cells.name)
+
+
+def stamps(cells: pd.Series) -> tuple[pd.Series, np.ndarray]:
+    """Dates in UTC without a zone, and (b,) True where a cell is neither missing nor a date.
+
+    Text must be ISO 8601 (2026-11-22, 2026-11-22T08:30): any other order of day and month is a guess.
+    """
+    missing = absent(cells)
+    if not pd.api.types.is_datetime64_any_dtype(cells):
+        cells = cells.astype(object).map(_iso)
+    parsed = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
+    return parsed, parsed.isna().to_numpy() & ~missing
+
+
+def _iso(value: object) -> object:
+    """The value, or None where pandas would read a date into what is none ("today", 20)."""
+    if isinstance(value, str):
+        start = value.strip()[:8]
+        return value if start[:4].isdigit() and start[4:5] == "-" and start[5:7].isdigit() else None
+    return value if hasattr(value, "year") else None
+
+
+def dates(cells: pd.Series) -> pd.Series:
+    """datetime64 in UTC without a zone, NaT where missing. SchemaError: a cell that is no date."""
+    parsed, bad = stamps(cells)
+    if bad.any():
+        raise SchemaError(
+            f"column {cells.name!r} must hold dates as YYYY-MM-DD, with or without a time; "
+            f"{bad.sum()} of {len(cells)} cells do not:\n{listing(cells, bad)}\nRepair them, leave "
+            f'them empty (missing), or fit with column_types={{{cells.name!r}: "categorical"}}'
+        )
+    return parsed
+
+
+def side_by_side(parts: list[pd.Series], index: pd.Index) -> pd.DataFrame:
+    """A frame of columns that all have this index, labels repeated or not, each of the type it is."""
+    return pd.concat(parts, axis=1) if parts else pd.DataFrame(index=index)

@@ -1,0 +1,132 @@
+"""What every encoder gives: tokens of a row, its sites, and a frozen prefix that can be stored."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from multiadapt.spec import Spec
+from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
+
+__all__ = ["Encoder", "EncoderSpec", "Learned", "Origin", "Standardize"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an encoder's frozen weights come from: what an artifact names instead of holding them."""
+
+    source: str
+    """Hub name, folder, "starter" or "random:..."; what the spec was given."""
+    sha256: str = ""
+    """Hash of the frozen weights, in a stated order; "" where there are none."""
+    revision: str | None = None
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What an encoder kept of the training rows, as JSON values and tensors."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    holds_rows: bool = False
+    """True where the tensors are training rows of the user's (an in-context encoder's context)."""
+
+
+class Encoder(nn.Module, ABC):
+    """A network over one stream. Leaves set `stream`, `width`, `blocks`, `trained` in `__init__`."""
+
+    stream: Stream
+    width: int
+    """Width d of the pooled vector."""
+    blocks: int
+    """Cut k in 1..blocks is the state after block k - 1; cut blocks + 1 is the pooled vector."""
+    trained: bool
+    """True where all parameters start at random and every method trains them."""
+    pooled: "Standardize"
+    """What the pooled vector passes last; a site of role "pooled" corrects its output."""
+
+    def learn(self, cells: Cells, labels: Labels, seed: int) -> Inputs | None:
+        """Called once per fit with the training rows. May return the training rows' own inputs, where
+        they differ from what `prepare` would give (out-of-fold, for in-context encoders)."""
+        return None
+
+    @abstractmethod
+    def prepare(self, cells: Cells) -> Inputs:
+        """Cells to tensors, on the CPU, at cut 0; pure; row i stays row i."""
+
+    @abstractmethod
+    def prefix(self, inputs: Inputs, cut: int) -> Inputs:
+        """The inputs moved on to `cut`, without gradient: a pure function of row and cut."""
+
+    @abstractmethod
+    def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
+        """From the inputs' cut onward, with the adapters of this stream live."""
+
+    @abstractmethod
+    def sites(self) -> tuple[Site, ...]:
+        """Every place where an adapter may be attached, paths relative to this module."""
+
+    @abstractmethod
+    def origin(self) -> Origin: ...
+
+    def learned(self) -> Learned:
+        """What `learn` kept, for the artifact. Default: nothing."""
+        return Learned()
+
+    def restore(self, learned: Learned) -> None:
+        """The inverse of `learned`."""
+
+    def cut_for(self, sites: Collection[Site], native: Collection[str]) -> int:
+        """The deepest cut before everything trained: adapters at `sites`, own parameters `native`."""
+        if native or self.trained:
+            return 0
+        return min((s.block for s in sites if s.role != "pooled"), default=self.blocks + 1)
+
+
+class EncoderSpec(Spec, ABC):
+    """How to open an encoder. The file named like a modality is that modality's default."""
+
+    folder = "encoders"
+    modality: ClassVar[str]
+
+    @abstractmethod
+    def open(self, kind: Literal["classification", "regression", "multilabel"]) -> nn.Module | None:
+        """The frozen network, once for all streams with an equal spec; None where there is none."""
+
+    @abstractmethod
+    def build(self, stream: Stream, network: nn.Module | None, name: str) -> Encoder:
+        """The encoder of one stream. `name` is the network's, for `Site.network`."""
+
+
+class Standardize(nn.Module):
+    """Zero mean and unit deviation per feature, by statistics of the training rows' frozen embeddings.
+
+    Pretrained networks differ in the scale of their embeddings by orders of magnitude; one learning
+    rate suits all after this. Identity until `fit`. A missing cell stays zero, which is the mean.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def fit(self, x: Float[Tensor, "b d"]) -> None:
+        """Take mean and deviation of the rows; a feature that never varies is only centred."""
+        if len(x) == 0:
+            return
+        deviation = x.std(0, correction=0)
+        self.mean.copy_(x.mean(0))
+        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0))
+
+    def forward(
+        self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]
+    ) -> Float[Tensor, "b d"]:
+        return torch.where(present[:, None], (x - self.mean) * self.scale, 0.0)

@@ -1,0 +1,112 @@
+"""From pictures of any size to the tensor that a network reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["Preparation"]
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LONGEST = 4
+"""Pictures more elongated than this are cut before they are resized: 20,000 x 1 pixels would become
+224 x 4.5 million. Only the pixels next to the cut differ, by what the filter sees beyond it."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Resize, cut, normalise, as the checkpoint's own processor does it. Deterministic."""
+
+    height: int
+    width: int
+    short: int | None = None
+    """The shorter side becomes this and the middle is cut out; None: the whole picture is squashed."""
+    resample: int = Image.Resampling.BICUBIC
+    mean: tuple[float, ...] = _MEAN
+    std: tuple[float, ...] = _STD
+    rescale: float = 1 / 255
+
+    @staticmethod
+    def of(processor: Any, size: int | None) -> "Preparation":
+        """What a processor of transformers does, at another size where one is given."""
+        kept = (
+            processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
+        )
+        height = size or kept.get("height") or kept["shortest_edge"]
+        width = size or kept.get("width") or height
+        one = processor.rescale_factor if processor.do_rescale else 1.0
+        normal = processor.do_normalize
+        return Preparation(
+            height,
+            width,
+            _short(processor, height, kept),
+            int(processor.resample),
+            tuple(processor.image_mean) if normal else (0.0,) * 3,
+            tuple(processor.image_std) if normal else (1.0,) * 3,
+            one,
+        )
+
+    @staticmethod
+    def of_timm(config: Mapping[str, Any], size: int | None) -> "Preparation":
+        """What timm's own evaluation does for a `pretrained_cfg`, at another size where one is given."""
+        _, height, width = config.get("input_size") or (3, 224, 224)
+        height, width = (size, size) if size else (height, width)
+        short = (
+            None
+            if config.get("crop_mode") == "squash"
+            else int(height / (config.get("crop_pct") or 0.875))
+        )
+        names = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+        resample = names.get(config.get("interpolation", ""), Image.Resampling.BICUBIC)
+        mean, std = config.get("mean") or _MEAN, config.get("std") or _STD
+        return Preparation(height, width, short, int(resample), tuple(mean), tuple(std))
+
+    def resized(self, how: Literal["squash", "crop"]) -> "Preparation":
+        """The same with the whole picture squashed, or with its middle cut out."""
+        short = None if how == "squash" else self.short or max(self.height, self.width)
+        return replace(self, short=short)
+
+    def tensor(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[Tensor, "f 3 h w"]:
+        """Pictures to pixels, in order."""
+        pixels = np.empty((len(images), self.height, self.width, 3), dtype=np.uint8)
+        for i, image in enumerate(images):
+            pixels[i] = np.asarray(self._resized(Image.fromarray(np.ascontiguousarray(image))))
+        std = torch.tensor(self.std)
+        scale, shift = self.rescale / std, -torch.tensor(self.mean) / std
+        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        out = torch.empty(planes.shape)
+        return out.copy_(planes).mul_(scale[:, None, None]).add_(shift[:, None, None])
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        if self.short is None:
+            return image.resize((self.width, self.height), self.resample)
+        least, most = sorted(image.size)
+        if most > _LONGEST * least:
+            return self._cut_first(image, self.short / least)
+        long = int(self.short * most / least)
+        wide = image.width > image.height
+        image = image.resize((long, self.short) if wide else (self.short, long), self.resample)
+        left, top = (image.width - self.width) // 2, (image.height - self.height) // 2
+        return image.crop((left, top, left + self.width, top + self.height))
+
+    def _cut_first(self, image: Image.Image, scale: float) -> Image.Image:
+        width, height = self.width / scale, self.height / scale
+        left, top = max(0.0, (image.width - width) / 2), max(0.0, (image.height - height) / 2)
+        box = (left, top, min(image.width, left + width), min(image.height, top + height))
+        return image.resize((self.width, self.height), self.resample, box=box)
+
+
+def _short(processor: Any, height: int, kept: Any) -> int | None:
+    shortest = processor.size.get("shortest_edge")
+    if not shortest:
+        return None
+    if getattr(
+        processor, "crop_pct", None
+    ):  # ConvNeXt's rule: from 384 pixels on, nothing is cut off
+        return int(height / processor.crop_pct) if height < 384 else None
+    return round(shortest * height / (kept.get("height") or shortest))

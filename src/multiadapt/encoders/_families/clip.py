@@ -1,0 +1,57 @@
+"""The vision tower of CLIP.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
+https://arxiv.org/abs/2103.00020
+"""
+
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from multiadapt.encoders._families._base import Family, transformer_sites
+from multiadapt.types import Role, Site
+
+__all__ = ["Clip"]
+
+_LAYERS: dict[Role, str] = {
+    "query": "encoder.layers.{}.self_attn.q_proj",
+    "key": "encoder.layers.{}.self_attn.k_proj",
+    "value": "encoder.layers.{}.self_attn.v_proj",
+    "out": "encoder.layers.{}.self_attn.out_proj",
+    "ffn_in": "encoder.layers.{}.mlp.fc1",
+    "ffn_out": "encoder.layers.{}.mlp.fc2",
+    "ffn": "encoder.layers.{}.mlp",
+    "block": "encoder.layers.{}",
+}
+
+
+class Clip(Family):
+    """Pooled vector: the class token after the last norm, before the projection to the text's space."""
+
+    classes: ClassVar = {"clip": "CLIPVisionModel", "clip_vision_model": "CLIPVisionModel"}
+    known: ClassVar = {
+        "clip-vit-base": {"model_type": "clip_vision_model", "patch_size": 32},
+        "clip-vit-base-patch16": {"model_type": "clip_vision_model", "patch_size": 16},
+    }
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.width = network.config.hidden_size
+        self.blocks = len(network.encoder.layers)
+        self.least = network.config.patch_size
+
+    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
+        native = self.network.config.image_size
+        other = tuple(pixels.shape[2:]) != (native, native)
+        state = self.network.embeddings(pixels, interpolate_pos_encoding=other)
+        return self.network.pre_layrnorm(state)  # the library's own spelling
+
+    def block(self, index: int, state: Tensor) -> Tensor:
+        return self.network.encoder.layers[index](state, None)
+
+    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        return state, self.network.post_layernorm(state[:, 0])
+
+    def sites(self) -> tuple[Site, ...]:
+        return transformer_sites(self.network, "pre_layrnorm", _LAYERS, self.blocks, self.width)

@@ -1,0 +1,54 @@
+"""The vision tower of SigLIP.
+
+Zhai et al., "Sigmoid Loss for Language Image Pre-Training", https://arxiv.org/abs/2303.15343
+"""
+
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from multiadapt.encoders._families._base import Family, transformer_sites
+from multiadapt.types import Role, Site
+
+__all__ = ["Siglip"]
+
+_LAYERS: dict[Role, str] = {
+    "query": "encoder.layers.{}.self_attn.q_proj",
+    "key": "encoder.layers.{}.self_attn.k_proj",
+    "value": "encoder.layers.{}.self_attn.v_proj",
+    "out": "encoder.layers.{}.self_attn.out_proj",
+    "ffn_in": "encoder.layers.{}.mlp.fc1",
+    "ffn_out": "encoder.layers.{}.mlp.fc2",
+    "ffn": "encoder.layers.{}.mlp",
+    "block": "encoder.layers.{}",
+}
+
+
+class Siglip(Family):
+    """Pooled vector: the pretrained attention head's; the tokens' mean where there is no head."""
+
+    classes: ClassVar = {"siglip": "SiglipVisionModel", "siglip_vision_model": "SiglipVisionModel"}
+    known: ClassVar = {"siglip-base": {"model_type": "siglip_vision_model"}}
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.width = network.config.hidden_size
+        self.blocks = len(network.encoder.layers)
+        self.least = network.config.patch_size
+
+    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
+        native = self.network.config.image_size
+        other = tuple(pixels.shape[2:]) != (native, native)
+        return self.network.embeddings(pixels, interpolate_pos_encoding=other)
+
+    def block(self, index: int, state: Tensor) -> Tensor:
+        return self.network.encoder.layers[index](state, None)
+
+    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        tokens = self.network.post_layernorm(state)
+        pooled = self.network.head(tokens) if self.network.use_head else tokens.mean(1)
+        return tokens, pooled
+
+    def sites(self) -> tuple[Site, ...]:
+        return transformer_sites(self.network, "embeddings", _LAYERS, self.blocks, self.width)

@@ -1,0 +1,81 @@
+"""timm's ResNet (with its many variants) and VisionTransformer."""
+
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from multiadapt.encoders._families._base import Family, fused, map_sites, transformer_sites
+from multiadapt.types import Role, Site
+
+__all__ = ["TimmResNet", "TimmViT"]
+
+_LAYERS: dict[Role, str] = {
+    "query": "blocks.{}.attn.qkv",  # query, key and value come out of one layer
+    "out": "blocks.{}.attn.proj",
+    "ffn_in": "blocks.{}.mlp.fc1",
+    "ffn_out": "blocks.{}.mlp.fc2",
+    "ffn": "blocks.{}.mlp",
+    "block": "blocks.{}",
+}
+
+
+class TimmResNet(Family):
+    """Pooled vector: what timm pools by the checkpoint's own rule, the mean by default."""
+
+    classes: ClassVar = {"timm:ResNet": "ResNet"}
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.stages = [network.layer1, network.layer2, network.layer3, network.layer4]
+        self.layers = [layer for stage in self.stages for layer in stage]
+        self.width = network.num_features
+        self.blocks = len(self.layers)
+        self.least = 1
+
+    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
+        network = self.network
+        return network.maxpool(network.act1(network.bn1(network.conv1(pixels))))
+
+    def block(self, index: int, state: Tensor) -> Tensor:
+        return self.layers[index](state)
+
+    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        return state.flatten(2).transpose(1, 2), self.network.forward_head(state, pre_logits=True)
+
+    def sites(self) -> tuple[Site, ...]:
+        stem, *widths = (info["num_chs"] for info in self.network.feature_info)
+        depths = [len(stage) for stage in self.stages]
+        paths = [f"layer{i + 1}" for i in range(len(depths))]
+        return map_sites("maxpool", stem, paths, depths, widths)
+
+
+class TimmViT(Family):
+    """Pooled vector: what timm pools by the checkpoint's own rule, after its norms."""
+
+    classes: ClassVar = {"timm:VisionTransformer": "VisionTransformer"}
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.width = network.num_features
+        self.blocks = len(network.blocks)
+        self.least = max(network.patch_embed.patch_size)
+
+    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
+        network = self.network
+        return network.norm_pre(network.patch_drop(network._pos_embed(network.patch_embed(pixels))))
+
+    def block(self, index: int, state: Tensor) -> Tensor:
+        return self.network.blocks[index](state)
+
+    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        tokens = self.network.norm(state)
+        return tokens, self.network.forward_head(tokens, pre_logits=True)
+
+    def sites(self) -> tuple[Site, ...]:
+        paths = {name for name, _ in self.network.named_modules()}
+        layers: dict[Role, str] = {
+            role: path for role, path in _LAYERS.items() if path.format(0) in paths
+        }
+        found = transformer_sites(self.network, "norm_pre", layers, self.blocks, self.width)
+        return fused(found, "query", ("query", "key", "value"))

@@ -1,0 +1,414 @@
+"""scikit-learn faces of multiadapt: MultimodalClassifier and MultimodalRegressor."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags, check_array
+
+from multiadapt import artifact
+from multiadapt.data.tables import Table, read_table
+from multiadapt.encoders._base import EncoderSpec
+from multiadapt.errors import SpecError
+from multiadapt.fitted import Fitted
+from multiadapt.fitting import Plan, Rows, fit
+from multiadapt.gather import Roles, rows_of
+from multiadapt.methods._base import Method, Training
+from multiadapt.reports.progress import showing
+from multiadapt.spec import Spec, resolve
+from multiadapt.tasks._base import TaskSpec
+from multiadapt.tasks.classification import Classification
+from multiadapt.tasks.multilabel import Multilabel
+from multiadapt.tasks.regression import Regression
+from multiadapt.types import Kind
+
+__all__ = ["MultimodalClassifier", "MultimodalRegressor", "from_pretrained", "load"]
+
+Source: TypeAlias = Any
+"""A pandas or polars DataFrame, an Arrow table, a path to CSV, Parquet or Arrow, or an array."""
+
+
+class _Multimodal(BaseEstimator, ABC):
+    """What both estimators share: options, fitting, prediction, files."""
+
+    method: str | Method
+    encoders: Mapping[str, str | EncoderSpec] | None
+    training: Training | None
+    column_types: Mapping[str, Kind] | None
+    seed: int
+    validation: float
+    on_error: Literal["raise", "missing"]
+    max_files: int
+    device: str | None
+    memory: float
+    verbose: bool
+
+    @abstractmethod
+    def _task(self, labels: pd.Series | pd.DataFrame) -> TaskSpec:
+        """The task for these labels."""
+
+    def fit(
+        self,
+        X: Source,
+        y: Any = None,
+        *,
+        label: str | Sequence[str] | None = None,
+        val_data: Source = None,
+        split_column: str | None = None,
+        groups: str | np.ndarray | None = None,
+        sample_weight: str | np.ndarray | None = None,
+        root: str | Path | None = None,
+        time_limit: float | None = None,
+        resume: str | Path | None = None,
+    ) -> "_Multimodal":
+        """Train on a table. Give either `y` or `label`, a column (or 0/1 columns) of `X`.
+
+        Args:
+            val_data: rows to stop early on, with the label column, or a pair (X, y).
+            split_column: a column whose rows "train" are trained on and "val" validated on; all
+                other rows, and their files, are never read. Without "val" rows, some of the
+                training rows are held out.
+            groups: a column, or an array: equal values stay on one side of every split.
+            sample_weight: a column, or an array, of weights of at least 0.
+            root: folder that file paths are relative to; default the table's own.
+            time_limit: seconds after which training ends and the best so far is kept.
+            resume: file to continue from, written while training.
+        """
+        if (y is None) == (label is None):
+            raise SpecError(f"fit takes exactly one of y and label=, got {'neither' if y is None else 'both'}")
+        names = label if label is None or isinstance(label, str) else list(label)
+        roles = Roles(names, split_column, groups, sample_weight)
+        table = self._table(X, root)
+        roles.check(table.frame)
+        rows, held = roles.split(table, y)
+        held = self._given(val_data, roles, held)
+        plan = self._plan(table.root, roles, self._task(rows.labels))
+        with showing(self.verbose) as tell:
+            self.fitted_ = fit(
+                plan, rows, held, time_limit=time_limit, resume=Path(resume) if resume else None, tell=tell
+            )
+        self.fitted_.info |= {"label": roles.label, "root": None if root is None else str(root)}
+        features = [c for c in table.frame.columns if c not in roles.columns()]
+        self._set_names(features, named=not isinstance(X, np.ndarray))
+        self._measure_validation(held)
+        return self
+
+    def predict(self, X: Source, *, root: str | Path | None = None) -> Any:
+        """Class labels or values: a Series with the caller's index, in the caller's order; a DataFrame
+        of zeros and ones for several labels; an array when `X` is one."""
+        scores, index = self._scores(X, root)
+        return self._like(X, self._fit().target.predict(scores), index)
+
+    def evaluate(
+        self,
+        X: Source,
+        y: Any = None,
+        *,
+        where: str | None = None,
+        sample_weight: str | np.ndarray | None = None,
+        root: str | Path | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Every metric of the task with its 95 % bootstrap interval over rows: value, low, high."""
+        fitted = self._fit()
+        table = self._table(X, root, where)
+        roles = Roles(fitted.info["label"] if y is None else None, sample_weight=sample_weight)
+        roles.check(table.frame)
+        rows = rows_of(table.frame, y, roles)
+        scores = fitted.scores(table.frame, self._root(table, root), self.on_error)
+        found = fitted.target.measure(scores, rows.labels, rows.weight, seed)
+        return pd.DataFrame({k: asdict(v) for k, v in found.items()}).T.rename_axis("metric")
+
+    def parameters(self) -> pd.DataFrame:
+        """Trainable and frozen parameters of each part, and each part's share of all that is trained."""
+        parts = self._fit().model.parts()
+        total = max(sum(p.trainable for p in parts), 1)
+        return pd.DataFrame([{**asdict(p), "share": p.trainable / total} for p in parts])
+
+    def save(self, folder: str | Path) -> None:
+        """Write the artifact: a folder of JSON and safetensors; pretrained weights are named, not copied."""
+        artifact.save(self._fit(), folder)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the artifact to a Hugging Face repository, made if absent; returns the commit's address.
+
+        `options` go to `HfApi.upload_folder`, `private` and `token` also to `create_repo`.
+        """
+        return artifact.push(self._fit(), repo_id, **options)
+
+    def set_params(self, **params: Any) -> "_Multimodal":
+        """scikit-learn's; a nested name such as `method__image__variant` replaces the frozen spec."""
+        nested: dict[str, dict[str, Any]] = {}
+        for key in [k for k in params if "__" in k]:
+            head, _, rest = key.partition("__")
+            nested.setdefault(head, {})[rest] = params.pop(key)
+        super().set_params(**params)
+        for head, changes in nested.items():
+            spec = self._method() if head == "method" else getattr(self, head, None)
+            if not isinstance(spec, Spec):
+                raise ValueError(f"{head!r} is no spec with options, so {sorted(changes)} cannot be set")
+            setattr(self, head, spec.with_params(**changes))
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "fitted_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+    def _fit(self) -> Fitted:
+        if not hasattr(self, "fitted_"):
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit first")
+        return self.fitted_
+
+    def _method(self) -> Method:
+        return self.method if isinstance(self.method, Method) else resolve("methods", self.method)()
+
+    def _given(self, val_data: Source, roles: Roles, held: Rows | None) -> Rows | None:
+        """Rows to validate on: `val_data`, or those that the split column marks."""
+        if val_data is None:
+            return held
+        if held is not None:
+            raise SpecError(f"both val_data and 'val' rows of {roles.split_column!r} are given; give one")
+        pair = isinstance(val_data, tuple)
+        if pair != (roles.label is None):
+            raise SpecError("val_data is a pair (X, y) when y is given, and a table when label= is")
+        source, y = val_data if pair else (val_data, None)
+        weight = roles.sample_weight if isinstance(roles.sample_weight, str) else None
+        groups = roles.groups if isinstance(roles.groups, str) else None
+        frame = self._table(source, None).frame
+        own = Roles(roles.label, None, groups, weight)
+        own.check(frame)
+        return rows_of(frame, y, own)
+
+    def _plan(self, root: Path | None, roles: Roles, task: TaskSpec) -> Plan:
+        return Plan(
+            method=self._method(),
+            task=task,
+            encoders=self.encoders or {},
+            training=self.training,
+            column_types=self.column_types,
+            reserved=roles.columns(),
+            root=root,
+            seed=self.seed,
+            validation=self.validation,
+            on_error=self.on_error,
+            max_files=self.max_files,
+            device=_device(self.device),
+            memory=self.memory,
+        )
+
+    def _table(self, X: Source, root: str | Path | None, where: str | None = None) -> Table:
+        return read_table(_framed(X), root=None if root is None else Path(root), where=where)
+
+    def _root(self, table: Table, root: str | Path | None) -> Path | None:
+        if root is not None or table.root is not None:
+            return table.root if root is None else Path(root)
+        saved = self._fit().info.get("root")
+        return None if saved is None else Path(saved)
+
+    def _scores(self, X: Source, root: str | Path | None) -> tuple[np.ndarray, pd.Index]:
+        fitted = self._fit()
+        table = self._table(X, root)
+        if isinstance(X, np.ndarray) and table.frame.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {table.frame.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return fitted.scores(table.frame, self._root(table, root), self.on_error), table.frame.index
+
+    def _like(self, X: Source, values: np.ndarray, index: pd.Index) -> Any:
+        if isinstance(X, np.ndarray):
+            return values
+        name = self._fit().info["label"]
+        if values.ndim == 2:
+            return pd.DataFrame(values, index=index, columns=self._fit().target.state()["names"])
+        return pd.Series(values, index=index, name=name if isinstance(name, str) else None)
+
+    def _set_names(self, features: Sequence[str], *, named: bool) -> None:
+        self.n_features_in_ = len(features)
+        if named:
+            self.feature_names_in_ = np.asarray(features, dtype=object)
+
+    def _measure_validation(self, held: Rows | None) -> None:
+        """Metrics on rows given for validation go into the model card."""
+        if held is not None:
+            found = self.evaluate(held.frame, held.labels)
+            self._fit().info["validation"] = found.to_dict("index")
+
+
+class MultimodalClassifier(ClassifierMixin, _Multimodal):
+    """Classes, or several labels a row, from a table with files.
+
+    Args:
+        method: what is trained; a spec, or a name such as "ti-adapter", "frozen", "full", "trees".
+        encoders: by modality or column: a hub name, a folder, "starter" or a spec. What is not
+            named is the hub's default where there is a network, else the starter encoder.
+        training: the recipe; None is the method's own.
+        column_types: kinds of columns that are not to be guessed.
+        class_weight: "balanced" weights classes by the inverse of their frequency.
+        separator: the label cells hold several labels with this between them.
+        metric: the one shown while training and used to compare.
+        validation: share of rows held out for early stopping where none are given; 0: none.
+        on_error: "missing" treats an unreadable cell as missing and lists it.
+        max_files: most files in one cell.
+        device: "cpu", "cuda" ...; None picks a GPU where there is one.
+        memory: gigabytes of frozen computation that may be kept during a fit.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "ti-adapter",
+        *,
+        encoders: Mapping[str, str | EncoderSpec] | None = None,
+        training: Training | None = None,
+        column_types: Mapping[str, Kind] | None = None,
+        class_weight: Literal["balanced"] | None = None,
+        separator: str | None = None,
+        metric: str | None = None,
+        seed: int = 0,
+        validation: float = 0.2,
+        on_error: Literal["raise", "missing"] = "raise",
+        max_files: int = 8,
+        device: str | None = None,
+        memory: float = 4.0,
+        verbose: bool = True,
+    ) -> None:
+        self.method = method
+        self.encoders = encoders
+        self.training = training
+        self.column_types = column_types
+        self.class_weight = class_weight
+        self.separator = separator
+        self.metric = metric
+        self.seed = seed
+        self.validation = validation
+        self.on_error = on_error
+        self.max_files = max_files
+        self.device = device
+        self.memory = memory
+        self.verbose = verbose
+
+    def predict_proba(self, X: Source, *, root: str | Path | None = None) -> Any:
+        """Probabilities: a DataFrame with a column for each class (or label); an array when `X` is one."""
+        scores, index = self._scores(X, root)
+        values = self._fit().target.probabilities(scores)
+        return values if isinstance(X, np.ndarray) else pd.DataFrame(values, index=index, columns=self.classes_)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes, sorted; the labels' names where rows have several."""
+        state = self._fit().target.state()
+        return np.asarray(state["names"] if "names" in state else state["classes"])
+
+    def _task(self, labels: pd.Series | pd.DataFrame) -> TaskSpec:
+        several = isinstance(labels, pd.DataFrame) or self.separator is not None
+        first = None if isinstance(labels, pd.DataFrame) or len(labels) == 0 else labels.iloc[0]
+        if several or isinstance(first, (list, tuple, set, np.ndarray)):
+            chosen = {"metric": self.metric} if self.metric else {}
+            return Multilabel(separator=self.separator, **chosen)  # type: ignore[arg-type]
+        chosen = {"metric": self.metric} if self.metric else {}
+        return Classification(class_weight=self.class_weight, **chosen)  # type: ignore[arg-type]
+
+
+class MultimodalRegressor(RegressorMixin, _Multimodal):
+    """A number from a table with files.
+
+    Args:
+        target: "log" learns the logarithm of a positive target.
+        method, encoders, training, column_types, metric, seed, validation, on_error, max_files,
+            device, memory, verbose: as in `MultimodalClassifier`.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "ti-adapter",
+        *,
+        encoders: Mapping[str, str | EncoderSpec] | None = None,
+        training: Training | None = None,
+        column_types: Mapping[str, Kind] | None = None,
+        target: Literal["identity", "log"] = "identity",
+        metric: str | None = None,
+        seed: int = 0,
+        validation: float = 0.2,
+        on_error: Literal["raise", "missing"] = "raise",
+        max_files: int = 8,
+        device: str | None = None,
+        memory: float = 4.0,
+        verbose: bool = True,
+    ) -> None:
+        self.method = method
+        self.encoders = encoders
+        self.training = training
+        self.column_types = column_types
+        self.target = target
+        self.metric = metric
+        self.seed = seed
+        self.validation = validation
+        self.on_error = on_error
+        self.max_files = max_files
+        self.device = device
+        self.memory = memory
+        self.verbose = verbose
+
+    def _task(self, labels: pd.Series | pd.DataFrame) -> TaskSpec:
+        chosen = {"metric": self.metric} if self.metric else {}
+        return Regression(target=self.target, **chosen)  # type: ignore[arg-type]
+
+
+def load(
+    folder: str | Path,
+    *,
+    encoders: Mapping[str, str | EncoderSpec] | None = None,
+    device: str | None = None,
+) -> MultimodalClassifier | MultimodalRegressor:
+    """A saved model, checked on its golden rows, ready to predict.
+
+    `encoders` names another place for frozen weights that have moved; their hash must be the saved
+    one. ArtifactError: a file is missing, altered, or of another format.
+    """
+    fitted = artifact.load(folder, encoders=encoders, device=str(_device(device)))
+    options: dict[str, Any] = {
+        "method": fitted.method,
+        "training": fitted.training,
+        "encoders": dict(fitted.specs),
+        "seed": fitted.seed,
+        "device": device,
+    }
+    if isinstance(fitted.task, Regression):
+        model: Any = MultimodalRegressor(target=fitted.task.target, metric=fitted.task.metric, **options)
+    else:
+        model = MultimodalClassifier(**options)
+    model.fitted_ = fitted
+    model._set_names([c.name for c in fitted.schema.columns if c.kind != "ignore"], named=True)
+    return model
+
+
+def from_pretrained(
+    repo_id: str, *, revision: str | None = None, **options: Any
+) -> MultimodalClassifier | MultimodalRegressor:
+    """A model from a Hugging Face repository, or from a local folder of that name."""
+    return load(artifact.fetch(repo_id, revision), **options)
+
+
+def _framed(X: Source) -> Source:
+    """Arrays, lists of lists and the like become a DataFrame with columns x0, x1 ..."""
+    if isinstance(X, (str, Path, pd.DataFrame)) or type(X).__module__.startswith(("polars", "pyarrow")):
+        return X
+    values = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=0)
+    return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
+
+
+def _device(name: str | None) -> torch.device:
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

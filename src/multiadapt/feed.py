@@ -1,0 +1,166 @@
+"""From rows of a table to the inputs of a model, the frozen part of it computed once where it fits.
+
+Rows are read in fixed blocks, in order, and stay in order. What is kept is each stream's inputs at
+its cut: everything before the first trained tensor.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from multiadapt.data.batches import cells
+from multiadapt.data.images import Reading
+from multiadapt.encoders._base import Encoder
+from multiadapt.types import Inputs
+
+__all__ = ["BLOCK", "Feed", "pooled_rows"]
+
+BLOCK = 64
+"""Rows that are read and moved to the cut together."""
+
+_AHEAD = 2  # blocks being decoded while one is computed
+
+_log = logging.getLogger("multiadapt")
+
+
+@dataclass
+class Feed:
+    """The rows of one table for one set of encoders."""
+
+    encoders: Mapping[str, Encoder]
+    frame: pd.DataFrame
+    reading: Reading
+    cuts: Mapping[str, int]
+    device: torch.device
+    given: Mapping[str, Inputs]
+    """Inputs that an encoder's `learn` returned for these rows, in place of prepared ones."""
+    budget: int
+    """Bytes of inputs that may be kept in memory."""
+
+    def __post_init__(self) -> None:
+        self._kept: dict[str, Inputs] = dict(self.given)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the inputs that are kept."""
+        return sum(i.nbytes for i in self._kept.values())
+
+    def keep(self) -> None:
+        """Compute every stream's inputs at its cut once, and keep them if they fit in the budget."""
+        left = self.budget
+        for stream in self._streams_to_read():
+            parts: list[Inputs] = []
+            for part in self._blocks(stream):
+                parts.append(part)
+                left -= part.nbytes
+                if left < 0:
+                    break
+            if left >= 0:
+                self._kept[stream] = Inputs.join(parts)
+            else:
+                left += sum(p.nbytes for p in parts)
+                self._say_unkept(stream, parts)
+                self._read_only(stream, len(parts))
+        self.reading.finish()
+
+    def _read_only(self, stream: str, first: int) -> None:
+        """Read the blocks from `first` on for nothing but to find every unreadable cell now."""
+        with ThreadPoolExecutor(_AHEAD) as pool:
+            list(pool.map(lambda rows: len(self._prepared([stream], rows)), self.in_order()[first:]))
+
+    def batches(self, order: Sequence[np.ndarray]) -> Iterator[dict[str, Inputs]]:
+        """Inputs for each array of row positions, on the device, those to come read ahead."""
+        streams = self._streams_to_read()
+        with ThreadPoolExecutor(_AHEAD) as pool:
+            waiting: list[Future[dict[str, Inputs]]] = []
+            for i, rows in enumerate(order):
+                while len(waiting) < _AHEAD and i + len(waiting) < len(order):
+                    waiting.append(pool.submit(self._prepared, streams, order[i + len(waiting)]))
+                ready = waiting.pop(0).result()
+                yield self._on_device(ready, rows)
+
+    def in_order(self) -> list[np.ndarray]:
+        """All rows in blocks, in the table's order."""
+        return [np.arange(i, min(i + BLOCK, len(self))) for i in range(0, len(self), BLOCK)]
+
+    def pooled(self, stream: str) -> Float[Tensor, "b d"]:
+        """The frozen encoder's vector of every row that has one, before any adapter."""
+        encoder = self.encoders[stream]
+        found: list[Tensor] = []
+        for inputs in self._stream_in_order(stream):
+            deep = encoder.prefix(inputs.to(self.device), encoder.blocks + 1)
+            vectors = pooled_rows(deep)
+            found.append(vectors[deep.count > 0].cpu())
+        return torch.cat(found)
+
+    def _streams_to_read(self) -> list[str]:
+        return [s for s in self.encoders if s not in self._kept]
+
+    def _stream_in_order(self, stream: str) -> Iterator[Inputs]:
+        if stream in self._kept:
+            for rows in self.in_order():
+                yield self._kept[stream].select(torch.from_numpy(rows))
+        else:
+            yield from self._blocks(stream)
+
+    def _blocks(self, stream: str) -> Iterator[Inputs]:
+        """One stream's rows, block by block, moved to its cut and back to the CPU."""
+        encoder = self.encoders[stream]
+        order = self.in_order()
+        with ThreadPoolExecutor(_AHEAD) as pool:
+            waiting = [pool.submit(self._prepared, [stream], rows) for rows in order[:_AHEAD]]
+            for i in range(len(order)):
+                inputs = waiting.pop(0).result()[stream].to(self.device)
+                if i + _AHEAD < len(order):
+                    waiting.append(pool.submit(self._prepared, [stream], order[i + _AHEAD]))
+                yield encoder.prefix(inputs, self.cuts[stream]).to(torch.device("cpu"))
+
+    def _prepared(self, streams: Sequence[str], rows: np.ndarray) -> dict[str, Inputs]:
+        """Reads and prepares rows; runs in a worker thread."""
+        if not streams:
+            return {}
+        part = self.frame.iloc[rows]
+        prepared: dict[str, Inputs] = {}
+        for stream in streams:
+            encoder = self.encoders[stream]
+            prepared[stream] = encoder.prepare(cells(part, encoder.stream, self.reading, int(rows[0])))
+        return prepared
+
+    def _on_device(self, read: Mapping[str, Inputs], rows: np.ndarray) -> dict[str, Inputs]:
+        chosen = torch.from_numpy(rows)
+        batch: dict[str, Inputs] = {}
+        for stream, encoder in self.encoders.items():
+            if stream in self._kept:
+                batch[stream] = self._kept[stream].select(chosen).to(self.device)
+            else:
+                batch[stream] = encoder.prefix(read[stream].to(self.device), self.cuts[stream])
+        return batch
+
+    def _say_unkept(self, stream: str, parts: Sequence[Inputs]) -> None:
+        rows = sum(len(p) for p in parts)
+        need = sum(p.nbytes for p in parts) / max(rows, 1) * len(self) / 1e9
+        _log.info(
+            "%s: its frozen part (about %.1f GB for %d rows) does not fit in memory and is computed "
+            "again in every epoch; raise `memory` above %.1f GB to keep it",
+            stream, need, len(self), need,
+        )  # fmt: skip
+
+
+def pooled_rows(inputs: Inputs) -> Float[Tensor, "b d"]:
+    """Mean over the items of each row of inputs at the deepest cut; zeros for a row without any."""
+    vectors = inputs.tensors["pooled"]
+    if inputs.items == len(inputs) and bool((inputs.count == 1).all()):
+        return vectors
+    total = vectors.new_zeros(len(inputs), vectors.shape[1])
+    row = torch.arange(len(inputs), device=vectors.device).repeat_interleave(inputs.count)
+    return total.index_add(0, row, vectors) / inputs.count.clamp_min(1)[:, None]

@@ -1,0 +1,59 @@
+"""A fitted model with everything it needs to read a new table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from multiadapt.data.images import Reading
+from multiadapt.data.schema import Schema
+from multiadapt.encoders._base import EncoderSpec
+from multiadapt.feed import Feed
+from multiadapt.methods._base import Method, Training
+from multiadapt.model import AdaptedModel
+from multiadapt.tasks._base import Target, TaskSpec
+from multiadapt.training import scores
+
+__all__ = ["Fitted"]
+
+
+@dataclass
+class Fitted:
+    """What `fit` makes, `save` writes and `load` brings back."""
+
+    schema: Schema
+    task: TaskSpec
+    target: Target
+    method: Method
+    training: Training
+    specs: Mapping[str, EncoderSpec]
+    """By stream."""
+    model: AdaptedModel
+    seed: int = 0
+    info: dict[str, Any] = field(default_factory=dict)
+    """JSON values about the run: history, rows, validation metrics, versions."""
+
+    @property
+    def device(self) -> torch.device:
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    def scores(
+        self, frame: pd.DataFrame, root: Path | None, on_error: str = "raise"
+    ) -> Float[np.ndarray, "b c"]:
+        """The head's scores of every row of `frame`, in its order; files are relative to `root`."""
+        frame = self.schema.conform(frame)
+        if len(frame) == 0:
+            return np.zeros((0, self.target.outputs), np.float32)
+        reading = Reading(root, self.schema.max_files, on_error)  # type: ignore[arg-type]
+        encoders = {s: self.model.encoder(s) for s in self.model.streams}
+        cuts = dict.fromkeys(encoders, 0)
+        feed = Feed(encoders, frame, reading, cuts, self.device, given={}, budget=0)
+        found = scores(self.model, feed, self.training)
+        reading.finish()
+        return found

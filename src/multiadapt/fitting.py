@@ -1,0 +1,280 @@
+"""From a plan and the rows of a table to a fitted model."""
+
+import logging
+import os
+import platform
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from multiadapt import __version__
+from multiadapt.data.batches import cells
+from multiadapt.data.images import Reading
+from multiadapt.data.schema import Schema, guess_schema
+from multiadapt.data.splits import holdout, warn_straddling
+from multiadapt.encoders._base import Encoder, EncoderSpec
+from multiadapt.errors import SchemaError, SpecError
+from multiadapt.feed import Feed
+from multiadapt.fitted import Fitted
+from multiadapt.methods._base import Method, Training
+from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
+from multiadapt.tasks._base import Target, TaskSpec
+from multiadapt.training import Data, Event, History, train
+from multiadapt.types import Inputs, Kind, Stream
+
+__all__ = ["Plan", "Rows", "fit"]
+
+_log = logging.getLogger("multiadapt")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows with their labels; all in one order."""
+
+    frame: pd.DataFrame
+    labels: pd.Series | pd.DataFrame
+    weight: np.ndarray
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, at: np.ndarray) -> "Rows":
+        groups = None if self.groups is None else self.groups[at]
+        return Rows(self.frame.iloc[at], self.labels.iloc[at], self.weight[at], groups)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a fit that is not rows."""
+
+    method: Method
+    task: TaskSpec
+    encoders: Mapping[str, str | EncoderSpec]
+    training: Training | None
+    column_types: Mapping[str, Kind] | None
+    reserved: Mapping[str, str]
+    """Columns that are no features, and why."""
+    root: Path | None
+    seed: int
+    validation: float
+    on_error: Literal["raise", "missing"]
+    max_files: int
+    device: torch.device
+    memory: float
+    """Gigabytes of frozen prefixes that may be kept."""
+
+
+def fit(
+    plan: Plan,
+    rows: Rows,
+    validation: Rows | None,
+    *,
+    time_limit: float | None = None,
+    resume: Path | None = None,
+    tell: Callable[[Event], None] = lambda event: None,
+) -> Fitted:
+    """Look at the columns, build the encoders, train, and keep what a prediction needs."""
+    if len(rows) == 0:
+        raise SchemaError("a table to fit must have rows; this one has none")
+    schema = guess_schema(
+        rows.frame,
+        root=plan.root,
+        reserved=plan.reserved,
+        column_types=plan.column_types,
+        max_files=plan.max_files,
+    )
+    for line in schema.lines():
+        _log.info("%s", line)
+    target = plan.task.learn(rows.labels)
+    rows, validation = _divided(plan, schema, rows, validation, target)
+    specs = _encoder_specs(plan, schema)
+    model, given = _built(plan, schema, specs, rows, target)
+    training = plan.training or plan.method.training
+    feeds = _feeds(plan, schema, model, training, rows, validation, given)
+    history = train(
+        model,
+        _data(feeds[0], rows, target),
+        _data(feeds[1], validation, target) if validation is not None else None,
+        training,
+        seed=plan.seed,
+        measure=_measure(target, validation) if validation is not None else None,
+        time_limit=time_limit,
+        resume=resume,
+        tell=tell,
+    )
+    _say_end(history, training)
+    model.eval()
+    info = _info(rows, validation, history)
+    return Fitted(schema, plan.task, target, plan.method, training, specs, model, plan.seed, info)
+
+
+def _divided(
+    plan: Plan, schema: Schema, rows: Rows, validation: Rows | None, target: Target
+) -> tuple[Rows, Rows | None]:
+    """Training and validation rows; leaks between them are warned of."""
+    if validation is None and plan.validation > 0:
+        strata = target.encode(rows.labels) if target.kind == "classification" else None
+        if len(rows) < 2:
+            raise SchemaError(f"a table to fit must have at least 2 rows, got {len(rows)}")
+        kept, held = holdout(
+            len(rows), fraction=plan.validation, seed=plan.seed, strata=strata, groups=rows.groups
+        )
+        rows, validation = rows.take(kept), rows.take(held)
+    if validation is not None and len(validation) == 0:
+        raise SchemaError("validation rows are asked for, but there are none; give val_data rows")
+    if validation is not None:
+        schema.conform(validation.frame)
+        warn_straddling({"train": rows.frame, "val": validation.frame}, schema, plan.root, None)
+    return rows, validation
+
+
+def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
+    """An encoder for every stream that the method reads."""
+    streams = schema.streams()
+    known = {s.name for s in streams} | {s.modality for s in streams} | {"tabular", "image"}
+    unknown = [k for k in plan.encoders if k not in known]
+    if unknown:
+        raise SpecError(f"encoders are named by modality or column; {unknown} are neither of {sorted(known)}")
+    used = [s for s in streams if plan.method.uses(s)]
+    if not used:
+        kinds = ", ".join(sorted({s.modality for s in streams})) or "none"
+        raise SchemaError(
+            f"method {plan.method.name!r} finds no column that it reads; usable columns are: {kinds}. "
+            "Override a kind with column_types={'column': 'image'}"
+        )
+    online = _online() if any(_choice(plan, s) is None for s in used) else False
+    return {s.name: _spec_of(plan, s, online) for s in used}
+
+
+def _choice(plan: Plan, stream: Stream) -> str | EncoderSpec | None:
+    own = plan.method.encoder(stream)
+    return own if own is not None else plan.encoders.get(stream.name, plan.encoders.get(stream.modality))
+
+
+def _spec_of(plan: Plan, stream: Stream, online: bool) -> EncoderSpec:
+    choice = _choice(plan, stream)
+    if choice is None:
+        choice = _HUB[stream.modality] if online else "starter"
+        _log.info(
+            "%s: no encoder was named, so %s is used%s",
+            stream.name,
+            f"{choice!r} from the hub" if online else "the small starter encoder",
+            "" if online else " (no network); name a pretrained one with encoders={...} for real work",
+        )
+    return encoder_spec(stream.modality, choice)
+
+
+_HUB = {"image": "microsoft/resnet-50", "tabular": "tabicl"}
+
+
+def _online() -> bool:
+    """Whether the hub can be reached, asked once and briefly."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return False
+    try:
+        with socket.create_connection(("huggingface.co", 443), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _built(
+    plan: Plan, schema: Schema, specs: Mapping[str, EncoderSpec], rows: Rows, target: Target
+) -> tuple[AdaptedModel, dict[str, Inputs]]:
+    """The model, and the inputs that in-context encoders made for the training rows."""
+    streams = [s for s in schema.streams() if s.name in specs]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        encoders = build_encoders(streams, specs, target.kind)
+        for encoder in encoders.values():
+            encoder.to(plan.device)
+        given = _learned(plan, schema, encoders, rows, target)
+        model = AdaptedModel(encoders, plan.method, target).to(plan.device)
+    return model, given
+
+
+def _learned(
+    plan: Plan, schema: Schema, encoders: Mapping[str, Encoder], rows: Rows, target: Target
+) -> dict[str, Inputs]:
+    labels = target.labels(target.encode(rows.labels), rows.groups)
+    frame = schema.conform(rows.frame)
+    given: dict[str, Inputs] = {}
+    for name, encoder in encoders.items():
+        if encoder.stream.modality != "tabular":
+            continue  # only an encoder of the table learns from it; a picture's is pretrained
+        inputs = encoder.learn(cells(frame, encoder.stream, _reading(plan)), labels, plan.seed)
+        if inputs is not None:
+            given[name] = inputs
+    return given
+
+
+def _reading(plan: Plan) -> Reading:
+    return Reading(plan.root, plan.max_files, plan.on_error)
+
+
+def _feeds(
+    plan: Plan,
+    schema: Schema,
+    model: AdaptedModel,
+    training: Training,
+    rows: Rows,
+    validation: Rows | None,
+    given: Mapping[str, Inputs],
+) -> tuple[Feed, Feed | None]:
+    """Feeds of training and validation rows, every cell read once and embeddings standardised."""
+    encoders = {s: model.encoder(s) for s in model.streams}
+    budget = int(plan.memory * 1e9)
+    found: list[Feed] = []
+    for part, inputs in ((rows, given), (validation, {})):
+        if part is not None:
+            feed = Feed(
+                encoders, schema.conform(part.frame), _reading(plan), model.cuts(), plan.device,
+                inputs, budget,
+            )  # fmt: skip
+            feed.keep()
+            budget -= feed.kept_bytes
+            found.append(feed)
+    if training.normalize:
+        _standardize(found[0])
+    return found[0], found[1] if len(found) > 1 else None
+
+
+def _standardize(feed: Feed) -> None:
+    for name, encoder in feed.encoders.items():
+        if not encoder.trained and any(s.role == "pooled" for s in encoder.sites()):
+            encoder.pooled.fit(feed.pooled(name).to(feed.device))
+
+
+def _data(feed: Feed | None, rows: Rows, target: Target) -> Data:
+    if feed is None:
+        raise SchemaError("validation rows have no feed")
+    weight = torch.as_tensor(rows.weight, dtype=torch.float32)
+    return Data(feed, torch.as_tensor(target.encode(rows.labels)), weight)
+
+
+def _measure(target: Target, validation: Rows) -> Callable[[np.ndarray], float]:
+    return lambda scores: target.values(scores, validation.labels, validation.weight)[target.metric]
+
+
+def _say_end(history: History, training: Training) -> None:
+    if history.epochs:
+        _log.info(
+            "trained %d of %d epochs in %.1f s (stopped by: %s); the weights of epoch %d are kept",
+            len(history.epochs), training.epochs, history.seconds, history.stopped, history.best_epoch,
+        )  # fmt: skip
+
+
+def _info(rows: Rows, validation: Rows | None, history: History) -> dict[str, Any]:
+    return {
+        "rows": len(rows),
+        "validation_rows": 0 if validation is None else len(validation),
+        "history": {**asdict(history), "epochs": list(history.epochs)},
+        "versions": {"multiadapt": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }

@@ -1,0 +1,77 @@
+"""A method says what is trained: adapters at which sites, which native parameters, which fusion."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from multiadapt.attach import Adapter
+from multiadapt.encoders._base import Encoder, EncoderSpec
+from multiadapt.errors import SpecError
+from multiadapt.fusion._base import FusionSpec
+from multiadapt.fusion.concat import Concat
+from multiadapt.spec import Spec
+from multiadapt.types import Site, Stream
+
+__all__ = ["Method", "Training"]
+
+
+@dataclass(frozen=True)
+class Training(Spec):
+    """How the one loop trains. The defaults are TI-Adapter's recipe."""
+
+    learning_rate: float = 1e-3
+    decay: float = 0.9
+    """The learning rate is multiplied by this ..."""
+    decay_every: int = 20
+    """... after every so many epochs."""
+    epochs: int = 100
+    batch_size: int = 64
+    patience: int | None = 10
+    """Epochs without a better validation loss before it stops; None: never."""
+    weight_decay: float = 0.01
+    accumulate: int = 1
+    """Batches whose gradients are summed before a step."""
+    clip: float | None = None
+    """Largest norm of the gradient."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    normalize: bool = True
+    """Standardise every frozen embedding by its mean and deviation over the training rows."""
+
+    def check(self) -> None:
+        for field in ("epochs", "batch_size", "accumulate", "decay_every"):
+            if getattr(self, field) < 1:
+                raise SpecError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.learning_rate <= 0:
+            raise SpecError(f"learning_rate must be above 0, got {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class Method(Spec, ABC):
+    """What is trained, and by which recipe unless the estimator is given another."""
+
+    folder: ClassVar[str] = "methods"
+    training: ClassVar[Training] = Training()
+
+    def uses(self, stream: Stream) -> bool:
+        """Whether the method reads this stream. Default: all."""
+        return True
+
+    def encoder(self, stream: Stream) -> EncoderSpec | None:
+        """The encoder it insists on for a stream. Default: None, the estimator chooses."""
+        return None
+
+    @abstractmethod
+    def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
+        """Adapters for sites of all streams at once."""
+
+    def native(self, encoder: Encoder) -> Collection[str]:
+        """Names of the frozen encoder's own parameters that are trained. Default: none."""
+        return ()
+
+    def fusion(self) -> FusionSpec:
+        return Concat()
+
+    def linear_head(self) -> bool:
+        """Whether a linear head stands on the fused vector; False: the fused vector is the scores."""
+        return True

@@ -1,0 +1,199 @@
+"""The adapted model: encoders with adapters inside, a fusion, a head. The only file that knows the folders."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from multiadapt.attach import Adapter, attach
+from multiadapt.encoders._base import Encoder, EncoderSpec
+from multiadapt.errors import ArtifactError, SpecError
+from multiadapt.methods._base import Method
+from multiadapt.spec import names, resolve
+from multiadapt.tasks._base import Target
+from multiadapt.types import Inputs, Site, Stream
+
+__all__ = ["AdaptedModel", "Part", "build_encoders", "count_parts", "encoder_spec"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Numbers of parameters of one part of a model."""
+
+    part: str
+    trainable: int
+    frozen: int
+
+
+class AdaptedModel(nn.Module):
+    """Encoders by stream, corrected as `method` says, joined and read by a head for `target`.
+
+    Encoders have learned (or been restored) before: only then are their widths known.
+    """
+
+    def __init__(self, encoders: Mapping[str, Encoder], method: Method, target: Target) -> None:
+        super().__init__()
+        self.streams = tuple(encoders)
+        self.encoders = nn.ModuleList(encoders.values())  # stream names may hold any character
+        self.fusion = method.fusion().build({s: e.width for s, e in encoders.items()})
+        self.head = target.head(self.fusion.width if method.linear_head() else None)
+        sites = [site for e in encoders.values() for site in e.sites()]
+        self.placed: Mapping[Site, Adapter] = method.adapters(sites)
+        self.adapters = nn.ModuleDict({_plain(k): a for k, a in _unique(self.placed).items()})
+        self._native = {s: tuple(method.native(e)) for s, e in encoders.items()}
+        self._freeze()
+        for name, encoder in encoders.items():
+            attach(encoder, {s: a for s, a in self.placed.items() if s.stream == name})
+
+    def forward(self, batch: Mapping[str, Inputs]) -> Float[Tensor, "b c"]:
+        tokens = {s: e(batch[s]) for s, e in zip(self.streams, self.encoders, strict=True)}
+        return self.head(tokens, self.fusion)
+
+    def encoder(self, stream: str) -> Encoder:
+        found = self.encoders[self.streams.index(stream)]
+        return found  # type: ignore[return-value]
+
+    def cuts(self) -> dict[str, int]:
+        """How deep each stream's inputs may be computed once and kept."""
+        return {
+            s: self.encoder(s).cut_for([p for p in self.placed if p.stream == s], self._native[s])
+            for s in self.streams
+        }
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Everything a fit changes, by stable name: trained tensors, and statistics taken in training."""
+        state: dict[str, Tensor] = {}
+        for key, adapter in _unique(self.placed).items():
+            state |= {f"adapter:{key}:{n}": t for n, t in adapter.state_dict().items()}
+        for stream in self.streams:
+            state |= self._encoder_state(stream)
+        for part in ("fusion", "head"):
+            state |= {f"{part}:{n}": t for n, t in getattr(self, part).state_dict().items()}
+        return state
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `trained_state`; the names must be exactly its names."""
+        own = self.trained_state()
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or unknown:
+            raise ArtifactError(
+                f"saved tensors must match the model: {len(missing)} missing {missing[:5]}, "
+                f"{len(unknown)} unknown {unknown[:5]}"
+            )
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape:
+                raise ArtifactError(
+                    f"saved tensor {name!r} must have shape {tuple(tensor.shape)}, "
+                    f"got {tuple(state[name].shape)}"
+                )
+            tensor.copy_(state[name])
+
+    def parts(self) -> list[Part]:
+        """Parameters of each part; a network that several streams share is counted once."""
+        found: list[Part] = []
+        seen: set[int] = set()
+        for stream in self.streams:
+            parameters = [p for p in self.encoder(stream).parameters() if id(p) not in seen]
+            seen |= {id(p) for p in parameters}
+            found.append(_part(f"encoder {stream}", parameters))
+        for stream, adapters in self._adapters_by_stream().items():
+            found.append(_part(f"adapters {stream}", [p for a in adapters for p in a.parameters()]))
+        found += [_part("fusion", self.fusion.parameters()), _part("head", self.head.parameters())]
+        return [p for p in found if p.trainable + p.frozen]
+
+    def _adapters_by_stream(self) -> dict[str, list[Adapter]]:
+        grouped: dict[str, list[Adapter]] = {}
+        for key, adapter in _unique(self.placed).items():
+            users = list(dict.fromkeys(s.stream for s, a in self.placed.items() if a is adapter))
+            grouped.setdefault(" + ".join(users), []).append(adapter)
+        return grouped
+
+    def _encoder_state(self, stream: str) -> dict[str, Tensor]:
+        encoder = self.encoder(stream)
+        trained = {n for n, p in encoder.named_parameters() if p.requires_grad}
+        kept = {n for n, _ in encoder.named_buffers() if n.startswith("pooled.") or encoder.trained}
+        first = self._first_user(stream)
+        return {
+            f"native:{stream}:{n}": t
+            for n, t in encoder.state_dict().items()
+            if n in kept or (n in trained and (first or not n.startswith("backbone.")))
+        }
+
+    def _first_user(self, stream: str) -> bool:
+        """Whether no stream before this one shares its network: its tensors are saved once."""
+        own = {id(p) for p in self.encoder(stream).parameters()}
+        before = self.streams[: self.streams.index(stream)]
+        return not any(id(p) in own for s in before for p in self.encoder(s).parameters())
+
+    def _freeze(self) -> None:
+        for stream in self.streams:
+            encoder = self.encoder(stream)
+            native = set(self._native[stream])
+            for name, parameter in encoder.named_parameters():
+                parameter.requires_grad_(encoder.trained or name in native)
+
+
+def build_encoders(
+    streams: Sequence[Stream], specs: Mapping[str, EncoderSpec], kind: str
+) -> dict[str, Encoder]:
+    """Encoders by stream name. Streams with equal specs share one network in memory."""
+    networks: dict[EncoderSpec, nn.Module | None] = {}
+    built: dict[str, Encoder] = {}
+    for stream in streams:
+        spec = specs[stream.name]
+        if spec not in networks:
+            networks[spec] = spec.open(kind)  # type: ignore[arg-type]
+        name = f"network{list(networks).index(spec)}"
+        built[stream.name] = spec.build(stream, networks[spec], name)
+    return built
+
+
+def encoder_spec(modality: str, choice: "str | EncoderSpec") -> EncoderSpec:
+    """A spec as it is; the name of an encoder; else the source of the modality's own encoder."""
+    if isinstance(choice, EncoderSpec):
+        spec = choice
+    elif choice.replace("-", "_") in names("encoders"):
+        spec = resolve("encoders", choice)()
+    else:
+        spec = resolve("encoders", modality)(source=choice)
+    if spec.modality != modality:
+        raise SpecError(f"{type(spec).__name__} reads {spec.modality} columns, not {modality} columns")
+    return spec
+
+
+def count_parts(
+    method: Method, sites: Sequence[Site], widths: Mapping[str, int], outputs: int
+) -> list[Part]:
+    """What a method would train, without data: adapters at `sites` and a linear head."""
+    with torch.device("meta"):
+        placed = method.adapters(sites)
+        width = method.fusion().build(widths).width
+    found = [
+        _part(f"adapters {key.split('/')[0]}", a.parameters()) for key, a in _unique(placed).items()
+    ]
+    merged = {p.part: 0 for p in found}
+    for part in found:
+        merged[part.part] += part.trainable
+    return [Part(k, v, 0) for k, v in merged.items()] + [Part("head", (width + 1) * outputs, 0)]
+
+
+def _unique(placed: Mapping[Site, Adapter]) -> dict[str, Adapter]:
+    """Each adapter once, by the key of the first site that it serves."""
+    seen: dict[int, str] = {}
+    unique: dict[str, Adapter] = {}
+    for site, adapter in placed.items():
+        if id(adapter) not in seen:
+            seen[id(adapter)] = site.key
+            unique[site.key] = adapter
+    return unique
+
+
+def _plain(key: str) -> str:
+    return key.replace(".", "\u2024")  # a module's name may not hold a dot; a column's may
+
+
+def _part(name: str, parameters: "object") -> Part:
+    sizes = [(p.numel(), p.requires_grad) for p in parameters]  # type: ignore[attr-defined]
+    return Part(name, sum(n for n, g in sizes if g), sum(n for n, g in sizes if not g))

@@ -1,0 +1,353 @@
+"""The one training loop, its resume file, and scoring."""
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from multiadapt.errors import ArtifactError
+from multiadapt.feed import Feed
+from multiadapt.methods._base import Training
+from multiadapt.model import AdaptedModel
+
+__all__ = ["Data", "Event", "History", "scores", "train"]
+
+_log = logging.getLogger("multiadapt")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on: their inputs, encoded targets and weights."""
+
+    feed: Feed
+    target: Tensor
+    """(b,) or (b, c), as `Target.encode` gives it."""
+    weight: Float[Tensor, " b"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a progress display is told after every batch, and with `metric` after every epoch."""
+
+    epoch: int
+    epochs: int
+    rows: int
+    """Rows of this epoch that are done."""
+    of: int
+    loss: float
+    """Mean training loss of the epoch so far."""
+    seconds: float
+    """Since the run started."""
+    validation: float | None = None
+    metric: float | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run did. `epochs` holds one record per finished epoch."""
+
+    epochs: tuple[dict[str, float], ...]
+    best_epoch: int
+    """Number of the epoch whose weights were kept, from 1; 0 where nothing was trained."""
+    stopped: str
+    """Why it ended: "epochs", "patience", "time_limit", "interrupt" or "nothing to train"."""
+    seconds: float
+
+
+@dataclass
+class _Progress:
+    """Where a run stands: what a resume file holds beside tensors."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    best: float = float("inf")
+    best_epoch: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
+    records: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    model: AdaptedModel,
+    data: Data,
+    validation: Data | None,
+    training: Training,
+    *,
+    seed: int,
+    measure: Callable[[np.ndarray], float] | None = None,
+    time_limit: float | None = None,
+    resume: Path | None = None,
+    tell: Callable[[Event], None] = lambda event: None,
+) -> History:
+    """Train what the method left trainable; afterwards the model holds the best epoch's weights.
+
+    Best means the lowest validation loss; without validation rows the last epoch's weights stay.
+    `resume` names a file that is written about every half minute and after every epoch, and that a
+    later run with the same arguments continues from: on a CPU, to the same bits. Ctrl-C and
+    `time_limit` (seconds) end the run early and keep the best so far.
+    """
+    if not any(p.requires_grad for p in model.parameters()):
+        return History((), 0, "nothing to train", 0.0)
+    run = _Run(model, data, validation, training, seed, measure, time_limit, resume, tell)
+    return run.go()
+
+
+def scores(model: AdaptedModel, feed: Feed, training: Training) -> Float[np.ndarray, "b c"]:
+    """The head's scores of every row, in the feed's order."""
+    model.eval()
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in feed.batches(feed.in_order()):
+            with _precision(training, feed.device):
+                found.append(model(batch).float().cpu())
+    return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
+
+
+class _Run:
+    def __init__(
+        self,
+        model: AdaptedModel,
+        data: Data,
+        validation: Data | None,
+        training: Training,
+        seed: int,
+        measure: Callable[[np.ndarray], float] | None,
+        time_limit: float | None,
+        resume: Path | None,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.model, self.data, self.validation, self.training = model, data, validation, training
+        self.seed, self.measure, self.time_limit, self.tell = seed, measure, time_limit, tell
+        self.accelerator = Accelerator(cpu=data.feed.device.type == "cpu")
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        self.trainable = trainable
+        optimizer = torch.optim.AdamW(
+            trainable, lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        self.network, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.file = _ResumeFile(resume) if resume else None
+        self.at = _Progress()
+        self.best: dict[str, Tensor] | None = None
+        self.started = self.saved = time.monotonic()
+
+    def go(self) -> History:
+        self._resume()
+        try:
+            while not self.at.stopped:
+                self._epoch()
+        except KeyboardInterrupt:
+            self.at.stopped = "interrupt"
+            _log.warning("interrupted: the best weights so far (epoch %d) are kept", self.at.best_epoch)
+        if self.best is not None:
+            self.model.load_trained(self.best)
+        return History(tuple(self.at.records), self.at.best_epoch, self.at.stopped, self._seconds())
+
+    def _epoch(self) -> None:
+        order = self._order()
+        self._set_learning_rate()
+        self.network.train()
+        if self.at.batch == 0:
+            torch.manual_seed(self.seed * 100_003 + self.at.epoch)  # dropout; a resumed run restores it
+        batches = self.data.feed.batches(order[self.at.batch :])
+        with contextlib.closing(batches):
+            for rows, batch in zip(order[self.at.batch :], batches, strict=True):
+                self._step(batch, torch.from_numpy(rows), last=self.at.batch + 1 == len(order))
+                if self._out_of_time():
+                    break
+        self._end_epoch(finished=self.at.batch == len(order))
+
+    def _step(self, batch: dict[str, Any], rows: Tensor, *, last: bool) -> None:
+        device = self.data.feed.device
+        target, weight = self.data.target[rows].to(device), self.data.weight[rows].to(device)
+        with _precision(self.training, device):
+            scores = self.network(batch)
+        loss = self.model.head.loss(scores.float(), target, weight)  # type: ignore[operator]
+        self.accelerator.backward(loss / self.training.accumulate)
+        self.at.batch += 1
+        if self.at.batch % self.training.accumulate == 0 or last:
+            if self.training.clip is not None:
+                self.accelerator.clip_grad_norm_(self.trainable, self.training.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        total = float(weight.sum())
+        self.at.loss_sum += float(loss.detach()) * total
+        self.at.weight_sum += total
+        self._tell()
+        self._save(force=False)
+
+    def _end_epoch(self, *, finished: bool) -> None:
+        if not finished:
+            self._save(force=True)  # a later run goes on from inside this epoch
+            self.at.stopped = "time_limit"
+        loss, metric = self._validate()
+        shown = loss if loss is not None else self.at.loss_sum / max(self.at.weight_sum, 1e-12)
+        self._record(loss, metric)
+        if loss is None or shown < self.at.best:
+            self.at.best, self.at.best_epoch = shown, self.at.epoch + 1
+            self.best = {k: t.clone() for k, t in self.model.trained_state().items()}
+        self._tell(loss, metric)
+        self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, 0.0, 0.0
+        self._decide()
+        if finished:
+            self._save(force=True)
+
+    def _decide(self) -> None:
+        patience = self.training.patience
+        if self.at.stopped:
+            return
+        if self.at.epoch >= self.training.epochs:
+            self.at.stopped = "epochs"
+        elif self._out_of_time():
+            self.at.stopped = "time_limit"
+        elif self.validation and patience is not None and self.at.epoch - self.at.best_epoch >= patience:
+            self.at.stopped = "patience"
+
+    def _validate(self) -> tuple[float | None, float | None]:
+        if self.validation is None:
+            return None, None
+        found = torch.from_numpy(scores(self.model, self.validation.feed, self.training))
+        with torch.no_grad():
+            loss = self.model.head.cpu().loss(found, self.validation.target, self.validation.weight)  # type: ignore[operator]
+        self.model.head.to(self.data.feed.device)
+        return float(loss), self.measure(found.numpy()) if self.measure else None
+
+    def _record(self, loss: float | None, metric: float | None) -> None:
+        record = {
+            "epoch": self.at.epoch + 1.0,
+            "loss": self.at.loss_sum / max(self.at.weight_sum, 1e-12),
+            "learning_rate": self._learning_rate(),
+            "seconds": self._seconds(),
+        }
+        if loss is not None:
+            record["validation_loss"] = loss
+        if metric is not None:
+            record["validation_metric"] = metric
+        self.at.records.append(record)
+
+    def _order(self) -> list[np.ndarray]:
+        """This epoch's batches; a last batch of one row joins the one before it (BatchNorm needs two)."""
+        size = self.training.batch_size
+        rows = np.random.default_rng([self.seed, self.at.epoch]).permutation(len(self.data.feed))
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        if len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [np.concatenate(parts[-2:])]
+        return parts
+
+    def _learning_rate(self) -> float:
+        steps = self.at.epoch // self.training.decay_every
+        return self.training.learning_rate * self.training.decay**steps
+
+    def _set_learning_rate(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+
+    def _seconds(self) -> float:
+        return self.at.seconds + time.monotonic() - self.started
+
+    def _out_of_time(self) -> bool:
+        return self.time_limit is not None and self._seconds() >= self.time_limit
+
+    def _tell(self, validation: float | None = None, metric: float | None = None) -> None:
+        loss = self.at.loss_sum / max(self.at.weight_sum, 1e-12)
+        of = len(self.data.feed)
+        rows = min(self.at.batch * self.training.batch_size, of)
+        epoch, epochs = self.at.epoch + 1, self.training.epochs
+        self.tell(Event(epoch, epochs, rows, of, loss, self._seconds(), validation, metric))
+
+    def _resume(self) -> None:
+        if self.file is None or not self.file.path.exists():
+            return
+        values, tensors = self.file.read(self._identity())
+        self.at = _Progress(**values)
+        self.model.load_trained(_unprefixed(tensors, "now:"))
+        self.best = _unprefixed(tensors, "best:") or None
+        for i, parameter in enumerate(self.trainable):
+            state = _unprefixed(tensors, f"optimizer:{i}:")
+            if state:
+                self.optimizer.state[parameter] = {
+                    k: t if k == "step" else t.to(parameter.device) for k, t in state.items()
+                }
+            if f"gradient:{i}" in tensors:
+                parameter.grad = tensors[f"gradient:{i}"].to(parameter.device)
+        torch.set_rng_state(tensors["rng"])
+        _log.info("resuming at epoch %d, batch %d", self.at.epoch + 1, self.at.batch)
+
+    def _save(self, *, force: bool) -> None:
+        if self.file is None or not (force or time.monotonic() - self.saved > self.file.every):
+            return
+        tensors = {f"now:{k}": t for k, t in self.model.trained_state().items()}
+        tensors |= {f"best:{k}": t for k, t in (self.best or {}).items()}
+        for i, parameter in enumerate(self.trainable):
+            state = self.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer:{i}:{k}": t for k, t in state.items()}
+            if parameter.grad is not None:
+                tensors[f"gradient:{i}"] = parameter.grad
+        tensors["rng"] = torch.get_rng_state()
+        stopped = "" if self.at.stopped == "time_limit" else self.at.stopped
+        values = asdict(replace(self.at, seconds=self._seconds(), stopped=stopped))
+        self.file.write(values, tensors, self._identity())
+        self.saved = time.monotonic()
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a resume file to be this run's."""
+        shapes = {k: list(t.shape) for k, t in self.model.trained_state().items()}
+        return {
+            "training": self.training.to_dict(),
+            "seed": self.seed,
+            "rows": len(self.data.feed),
+            "target": float(self.data.target.double().sum()),
+            "tensors": shapes,
+        }
+
+
+class _ResumeFile:
+    """Trained tensors, optimizer state and counters in one safetensors file, replaced atomically."""
+
+    every = 30.0
+    """Seconds between writes inside an epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, values: dict[str, Any], tensors: dict[str, Tensor], identity: object) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        metadata = {"progress": json.dumps(values), "identity": json.dumps(identity, sort_keys=True)}
+        flat = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
+        save_file(flat, part, metadata)
+        part.replace(self.path)
+
+    def read(self, identity: object) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        with safe_open(self.path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not a mapping
+        if metadata["identity"] != json.dumps(identity, sort_keys=True):
+            raise ArtifactError(
+                f"{self.path} belongs to another run: the rows, options or seed differ; "
+                "delete it, or name another file with resume="
+            )
+        return json.loads(metadata["progress"]), tensors
+
+
+def _unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _precision(training: Training, device: torch.device) -> Iterator[None]:
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+        yield

@@ -1,0 +1,184 @@
+"""The values that travel between the parts: columns, streams, inputs, tokens, sites.
+
+Letters in shapes: b rows, f items (files) of a batch, n tokens, d width, g guests, c outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = [
+    "Cells",
+    "Column",
+    "Inputs",
+    "Kind",
+    "Labels",
+    "Role",
+    "Site",
+    "Stream",
+    "Tokens",
+]
+
+Kind: TypeAlias = Literal[
+    "numeric",
+    "categorical",
+    "text",
+    "image",
+    "audio",
+    "video",
+    "datetime",
+    "identifier",
+    "ignore",
+]
+
+Role: TypeAlias = Literal[
+    "query",
+    "key",
+    "value",
+    "out",
+    "ffn_in",
+    "ffn_mid",
+    "ffn_out",
+    "ffn",
+    "cross",
+    "norm",
+    "block",
+    "pooled",
+    "entry",
+]
+
+Cells: TypeAlias = object
+"""What an encoder prepares: a DataFrame for a tabular stream; for an image stream a sequence with
+one list per row, of RGB arrays (h, w, 3) uint8, empty where the cell is missing."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the user's table and what it holds."""
+
+    name: str
+    kind: Kind
+    reason: str
+    """One line that says why it is of this kind."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one encoder reads: all tabular columns together, or one image column."""
+
+    name: str
+    modality: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Encoded targets of the training rows, for encoders that learn from them."""
+
+    kind: Literal["classification", "regression", "multilabel"]
+    y: np.ndarray
+    """(b,) class numbers, (b,) standardised values, or (b, c) zeros and ones."""
+    classes: int
+    """Number of classes or labels; 0 for regression."""
+    groups: np.ndarray | None = None
+    """(b,) rows with equal values stay on one side of every split."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch as an encoder reads it. Row i owns `count[i]` consecutive items; 0 means missing."""
+
+    tensors: Mapping[str, Tensor]
+    """Each (f, ...)."""
+    count: Int[Tensor, " b"]
+    cut: int = 0
+    """How much of the network the tensors have already passed: 0 = nothing."""
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    @property
+    def items(self) -> int:
+        """Number of items f of all rows together."""
+        return len(next(iter(self.tensors.values())))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+    def to(self, device: torch.device) -> "Inputs":
+        moved = {k: t.to(device, non_blocking=True) for k, t in self.tensors.items()}
+        return replace(self, tensors=moved, count=self.count.to(device, non_blocking=True))
+
+    def select(self, rows: Int[Tensor, " k"]) -> "Inputs":
+        """The rows named by `rows`, in that order, with their items."""
+        count = self.count[rows]
+        if self.items == len(self) and bool((self.count == 1).all()):
+            chosen = rows
+        else:
+            start = (self.count.cumsum(0) - self.count)[rows]
+            inner = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
+            chosen = start.repeat_interleave(count) + inner
+        return replace(self, tensors={k: t[chosen] for k, t in self.tensors.items()}, count=count)
+
+    @staticmethod
+    def join(parts: Sequence["Inputs"]) -> "Inputs":
+        """The rows of all parts, in order. Parts have passed the same cut."""
+        names = parts[0].tensors
+        tensors = {k: torch.cat([p.tensors[k] for p in parts]) for k in names}
+        return Inputs(tensors, torch.cat([p.count for p in parts]), parts[0].cut)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an encoder says about each row, and what a fusion reads."""
+
+    x: Float[Tensor, "b n d"]
+    mask: Bool[Tensor, "b n"]
+    """False where a token is padding. A missing cell is a row of False."""
+    pooled: Float[Tensor, "b d"]
+    """One vector a row, by the family's written rule; zeros where the cell is missing."""
+    guests: Float[Tensor, "b g d"]
+    """What the guests (mask tokens) became: they look, nobody looks back."""
+
+    @staticmethod
+    def single(pooled: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> "Tokens":
+        """Tokens of an encoder that gives one vector a row."""
+        return Tokens(pooled[:, None], present[:, None], pooled, pooled[:, None][:, :0])
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an adapter may be attached."""
+
+    stream: str
+    """The stream it belongs to; "fusion" for a fusion's own."""
+    path: str
+    """Submodule of the encoder whose output is corrected."""
+    role: Role
+    block: int
+    """Number of the block, counted from the input; the pooled site's is the number of blocks."""
+    in_width: int
+    out_width: int
+    stage: int = 0
+    """Number of the stage that the block is in; a plain transformer has four equal ones."""
+    stages: int = 1
+    """How many stages the network has."""
+    network: str = ""
+    """Streams with the same network share it in memory, and may share adapters."""
+    modality: str = ""
+    reads: tuple[str, ...] = ()
+    """Submodules whose input is read, in order; () = the path's own."""
+    part: tuple[int, int] | None = None
+    """Slice of a fused output such as qkv."""
+    layout: Literal["tokens", "map", "vector"] = "tokens"
+
+    @property
+    def key(self) -> str:
+        """stream/block/role: stable across library versions; saved tensors are named by it."""
+        return f"{self.stream}/{self.block}/{self.role}"

@@ -1,0 +1,30 @@
+"""What all tests share: one torch thread, skips for what a machine lacks, a small shop."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from shop import make_shop
+
+torch.set_num_threads(1)
+settings.register_profile("multiadapt", deadline=None, derandomize=True)  # the same run everywhere
+settings.load_profile("multiadapt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lacking = {
+        "gpu": None if torch.cuda.is_available() else "needs an accelerator",
+        "compile": None if shutil.which("c++") else "needs a C++ compiler",
+    }
+    for item in items:
+        for marker, reason in lacking.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a made-up shop: `table.csv` of 80 rows and `photos/`. Do not write into it."""
+    return make_shop(tmp_path_factory.mktemp("shop"), rows=80).parent
