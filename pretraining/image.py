@@ -439,6 +439,7 @@ DRAWERS: tuple[tuple[Drawer, int], ...] = (
     (draw_hat, 12),
 )
 SHAPES = sum(count for _, count in DRAWERS)
+DRAWER_OF_SHAPE = [drawer for drawer, (_, count) in enumerate(DRAWERS) for _ in range(count)]
 
 
 def draw_silhouettes(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -640,7 +641,7 @@ class Banks:
 # --- composed pictures ---------------------------------------------------------------------------
 
 KINDS = ("plain", "gradient", "texture", "room")
-SHARES = (0.35, 0.15, 0.25, 0.25)
+SHARES = (0.45, 0.15, 0.2, 0.2)
 
 
 class Dice:
@@ -717,7 +718,7 @@ class Pose:
     @classmethod
     def draw(cls, dice: Dice, count: int, low: float, high: float) -> "Pose":
         scale = dice.uniform(low, high, count)
-        tilted = dice.chance(0.15, count) * dice.uniform(-math.pi, math.pi, count)
+        tilted = dice.chance(0.1, count) * dice.uniform(-math.pi, math.pi, count)
         return cls(
             scale,
             torch.exp(0.12 * dice.normal(count)),
@@ -859,7 +860,7 @@ def finish(canvas: Tensor, dice: Dice) -> Tensor:
     ramp = 1 + fall[:, :1, None] * line[None, None] + fall[:, 1:, None] * line[None, :, None]
     cast = torch.exp(0.08 * dice.normal(count, 3, 1, 1) + 0.12 * dice.normal(count, 1, 1, 1))
     canvas = canvas * (ramp[:, None] * cast)
-    soft = dice.chance(0.25, count)
+    soft = dice.chance(0.15, count)
     canvas[soft] = functional.avg_pool2d(canvas[soft], 3, 1, 1, count_include_pad=False)
     grey = dice.chance(0.05, count)
     canvas[grey] = canvas[grey].mean(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -869,7 +870,7 @@ def finish(canvas: Tensor, dice: Dice) -> Tensor:
 
 # What the heads answer: the width of each, classes first, then numbers.
 CLASSES = {"shape": SHAPES, "family": len(FAMILIES), "behind": len(FAMILIES), "kind": len(KINDS)}
-CLASSES |= {"front": SHAPES + 1}
+CLASSES |= {"front": SHAPES + 1, "drawer": len(DRAWERS)}
 NUMBERS = {"pose": 6, "colour": 3, "around": 3, "strength": 1, "light": 2, "room": 5}
 NUMBERS |= {"thumbnail": 48}
 
@@ -889,9 +890,9 @@ def compose(
     count = len(things.shape)
     order = dice.order(count) % len(behind.canvas)
     canvas = behind.canvas[order]
-    pose = Pose.draw(dice, count, 0.45, 1.05)
+    pose = Pose.draw(dice, count, 0.55, 1.1)
     light = paste(canvas, things, pose, banks, dice)
-    covered = count // 3
+    covered = count // 5
     front = Things.draw(banks, dice, covered)
     chosen = dice.order(count)[:covered]
     part = canvas[chosen]
@@ -900,9 +901,11 @@ def compose(
     front_class = torch.full((count,), SHAPES, device=dice.device)
     front_class[chosen] = banks.shape_class[front.shape]
     canvas = finish(canvas, dice)
+    shape = banks.shape_class[things.shape]
     room = behind.room.masked_fill((behind.kind != 3)[:, None], math.nan)
     return canvas, {
-        "shape": banks.shape_class[things.shape],
+        "shape": shape,
+        "drawer": torch.tensor(DRAWER_OF_SHAPE, device=dice.device)[shape],
         "family": torch.where(things.strength > 0.1, banks.field_family[things.field], -1),
         "behind": behind.family[order],
         "kind": behind.kind[order],
@@ -968,7 +971,7 @@ def answer_loss(answers: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[st
 
 WEIGHTS = {"shape": 1.0, "family": 0.5, "behind": 0.3, "kind": 0.2, "front": 0.3, "pose": 1.0}
 WEIGHTS |= {"colour": 4.0, "around": 2.0, "strength": 0.5, "light": 0.1, "room": 1.0}
-WEIGHTS |= {"thumbnail": 8.0, "same": 0.5}
+WEIGHTS |= {"thumbnail": 8.0, "same": 0.5, "drawer": 0.5}
 
 
 @dataclass
@@ -1098,8 +1101,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="stop after so many steps, whatever the time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=64, help="objects; each is shown twice")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--large", type=float, default=0.2, help="last share of time at 96 px")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--large", type=float, default=0.1, help="last share of time at 96 px")
     parser.add_argument("--per-class", type=int, default=150, help="silhouettes of each class")
     parser.add_argument("--per-family", type=int, default=500, help="fields of each family")
     parser.add_argument("--input-size", type=int, default=128, help="pixels, for users")

@@ -30,10 +30,10 @@ from tabicl._model.tabicl import TabICL
 from torch import Tensor, nn
 
 ARCHITECTURE = {
-    "embed_dim": 48,
+    "embed_dim": 32,
     "col_num_blocks": 2,
     "col_nhead": 2,
-    "col_num_inds": 32,
+    "col_num_inds": 16,
     "col_affine": False,
     "col_feature_group": "same",
     "col_feature_group_size": 3,
@@ -41,9 +41,9 @@ ARCHITECTURE = {
     "col_ssmax": "ssmax",
     "row_num_blocks": 2,
     "row_nhead": 2,
-    "row_num_cls": 2,
+    "row_num_cls": 3,
     "row_rope_interleaved": False,
-    "icl_num_blocks": 6,
+    "icl_num_blocks": 5,
     "icl_nhead": 4,
     "icl_ssmax": "ssmax",
     "ff_factor": 2,
@@ -81,6 +81,7 @@ def seed_everything(seed: int) -> None:
 
 def write_chunk(path: Path, index: int, seed: int) -> None:
     from tabicl.prior import PriorDataset  # needs xgboost, which only this function does
+    from tabicl.prior._prior_config import DEFAULT_FIXED_HP
 
     seed_everything(seed * 1_000_003 + index)
     prior = PriorDataset(
@@ -92,6 +93,7 @@ def write_chunk(path: Path, index: int, seed: int) -> None:
         log_n_features=True,
         max_seq_len=CHUNK_ROWS[index % len(CHUNK_ROWS)],
         prior_type="mix_scm",
+        scm_fixed_hp=DEFAULT_FIXED_HP | {"is_causal": index % 3 == 1},
         n_jobs=1,
     )
     features, target, widths, _, _ = prior.get_batch()
@@ -133,44 +135,92 @@ def standardised(values: np.ndarray, context: int) -> np.ndarray:
     return np.clip((values - mean) / spread, -20, 20).astype(np.float32)
 
 
-def with_other_target(table: Table, rng: np.random.Generator) -> Table:
-    """One of the columns becomes the target, and the target a column."""
-    column = rng.integers(table.features.shape[1])
-    target = table.features[:, column]
-    if len(np.unique(target)) < 16:
-        return table
-    features = table.features.copy()
-    features[:, column] = table.target
-    return Table(features, target)
+def predictability(table: Table, rng: np.random.Generator) -> float:
+    """R2 on half of the rows of a ridge regression on the columns and 48 random functions of them."""
+    features = np.clip(table.features, -4, 4)
+    weights = rng.normal(size=(features.shape[1], 48)) / np.sqrt(features.shape[1])
+    bent = np.tanh(2 * features @ weights + rng.normal(size=48))
+    inputs = np.column_stack([features, bent, np.ones(len(features))])
+    half = len(inputs) // 2
+    known, asked = inputs[:half], inputs[half:]
+    penalty = 0.02 * half * np.eye(inputs.shape[1])
+    solved = np.linalg.solve(known.T @ known + penalty, known.T @ table.target[:half])
+    error = table.target[half:] - asked @ solved
+    return float(1 - (error**2).mean() / (table.target[half:].var() + 1e-6))
 
 
-def thresholded(target: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
+def prior_target(table: Table, rng: np.random.Generator) -> Table | None:
+    """The prior's own target or, as often, a column, which then gives its place to that target.
+
+    Most of them are noise to any model: None for those.
+    """
+    if rng.random() < 0.5:
+        column = int(rng.integers(table.features.shape[1]))
+        features = table.features.copy()
+        features[:, column] = table.target
+        table = Table(features, table.features[:, column])
+    if len(np.unique(table.target)) < 16 or predictability(table, rng) < 0.1:
+        return None
+    return table
+
+
+BENDS = (np.tanh, np.sin, np.square, np.abs, np.sign, lambda x: np.maximum(x, 0))
+
+
+def function_target(table: Table, rng: np.random.Generator) -> Table:
+    """A random function of some columns, with some noise: linear, bent, or in between."""
+    columns = np.clip(table.features, -4, 4)
+    width = columns.shape[1]
+    seen = columns[:, rng.choice(width, int(rng.integers(1, min(width, 30) + 1)), replace=False)]
+    straight = seen @ rng.normal(size=seen.shape[1])
+    hidden = seen @ rng.normal(size=(seen.shape[1], 6)) / np.sqrt(seen.shape[1])
+    bend = BENDS[rng.integers(len(BENDS))]
+    bent = bend(rng.uniform(0.5, 2) * hidden + rng.normal(size=6)) @ rng.normal(size=6)
+    share = rng.choice([0.0, rng.random(), 1.0])
+    target = share * straight / (straight.std() + 1e-6) + (1 - share) * bent / (bent.std() + 1e-6)
+    noise = rng.choice([0.0, 0.1, 0.3, 0.6]) * rng.normal(size=len(target))
+    return Table(table.features, target + noise)
+
+
+def continuous_target(table: Table, rng: np.random.Generator) -> Table:
+    prior = prior_target(table, rng) if rng.random() < 0.5 else None
+    return prior or function_target(table, rng)
+
+
+def thresholded(
+    table: Table, classes: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The prior's own way to classes: cut the target at random ranks or at random values."""
+    table = continuous_target(table, rng)
+    target = table.target
     if rng.random() < 0.5:
         cuts = rng.choice(target, classes - 1)
     else:
         cuts = rng.normal(target.mean(), target.std(), classes - 1)
-    return (target[:, None] > cuts).sum(1)
+    return table.features, (target[:, None] > cuts).sum(1)
 
 
 def clustered(
     table: Table, classes: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Classes without an order: the nearest of a few rows, seen through a few columns.
-
-    Half of the time those columns then turn into noise (their rows are shuffled), so that the
-    classes must be read from what is correlated with them.
-    """
+    """Classes without an order: the nearest of a few rows, seen through a few columns."""
     width = table.features.shape[1]
-    seen = rng.choice(width, min(width, int(rng.integers(1, 9))), replace=False)
-    view = np.column_stack([table.target, table.features[:, seen]])
-    view = view * rng.uniform(0.2, 1.0, view.shape[1])
+    seen = rng.choice(width, min(width, int(rng.integers(1, 13))), replace=False)
+    view = np.clip(table.features[:, seen], -4, 4) * rng.uniform(0.2, 1.0, len(seen))
     centres = view[rng.choice(len(view), classes, replace=False)]
-    distance = ((view[:, None] - centres) ** 2).sum(2)
-    features = table.features.copy()
-    if rng.random() < 0.5 and len(seen) < width:
-        features[:, seen] = rng.permutation(features[:, seen])
-    return features, distance.argmin(1)
+    return table.features, ((view[:, None] - centres) ** 2).sum(2).argmin(1)
+
+
+def shifted(
+    table: Table, classes: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random classes that each move the mean of some columns."""
+    rows, width = table.features.shape
+    labels = rng.choice(classes, rows, p=rng.dirichlet(np.full(classes, 3.0)))
+    moved = rng.random(width) < rng.uniform(0.2, 1.0)
+    strength = rng.uniform(0.5, 3.0) / np.sqrt(max(1, moved.sum()))
+    means = strength * rng.normal(size=(classes, width)) * moved
+    return table.features + means[labels], labels
 
 
 def relabelled(labels: np.ndarray, context: int, rng: np.random.Generator) -> np.ndarray | None:
@@ -186,24 +236,20 @@ def relabelled(labels: np.ndarray, context: int, rng: np.random.Generator) -> np
 def classification_target(
     table: Table, context: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    for _ in range(8):
-        classes = 2 if rng.random() < 0.4 else int(rng.integers(2, 11))
-        if rng.random() < 0.35:
-            features, labels = clustered(table, classes, rng)
-        else:
-            features, labels = table.features, thresholded(table.target, classes, rng)
+    labels = None
+    while labels is None:
+        classes = 2 if rng.random() < 0.35 else int(rng.integers(2, 11))
+        kind = (thresholded, thresholded, clustered, shifted)[rng.integers(4)]
+        features, labels = kind(table, classes, rng)
         labels = relabelled(labels, context, rng)
-        if labels is not None:
-            return features, labels
-    halves = (table.target > np.median(table.target[:context])).astype(int)
-    return table.features, halves
+    return features, labels
 
 
 def regression_target(
     table: Table, context: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    sign = 1 if rng.random() < 0.5 else -1
-    return table.features, np.clip(standardised(sign * table.target, context), -6, 6)
+    table = continuous_target(table, rng)
+    return table.features, np.clip(standardised(table.target, context), -6, 6)
 
 
 TARGETS = {"classification": classification_target, "regression": regression_target}
@@ -215,22 +261,28 @@ def episode(
     """Other rows, another target, the columns in another order."""
     chosen = rng.choice(len(table.target), rows, replace=False)
     table = Table(table.features[chosen], table.target[chosen])
-    if rng.random() < 0.3:
-        table = with_other_target(table, rng)
     features, target = TARGETS[task](table, context, rng)
     features = features[:, rng.permutation(features.shape[1])]
     return standardised(features, context), target
 
 
-def batch(tables: list[Table], task: str, rng: np.random.Generator) -> tuple[Tensor, Tensor, int]:
-    """Tables of similar width, cut to the narrowest, with one length and one context length."""
-    rows = int(np.exp(rng.uniform(np.log(48), np.log(768))))
+def batch(
+    tables: list[Table], task: str, done: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, int]:
+    """Tables of similar width, cut to the narrowest, with one length and one context length.
+
+    Small tables first: they cost little, so that a step shows many, and reading in context is
+    learned on them. The largest come in when half of the run is `done`.
+    """
+    most_rows = int(160 * (768 / 160) ** min(1.0, 2 * done))
+    most_columns = int(6 * (60 / 6) ** min(1.0, 2 * done))
+    rows = int(np.exp(rng.uniform(np.log(48), np.log(most_rows))))
     context = int(rows * rng.uniform(0.3, 0.9))
-    long_enough = [table for table in tables if len(table.target) >= rows]
-    start = int(rng.integers(len(long_enough)))
-    width = long_enough[start].features.shape[1]
+    fitting = [t for t in tables if len(t.target) >= rows and t.features.shape[1] <= most_columns]
+    start = int(rng.integers(len(fitting)))
+    width = fitting[start].features.shape[1]
     size = int(np.clip(CELLS_PER_STEP // (rows * (width + 2)), 2, 48))
-    near = long_enough[max(0, start - 2 * size) : start + 2 * size]
+    near = fitting[max(0, start - 2 * size) : start + 2 * size]
     picked = rng.choice(len(near), min(size, len(near)), replace=False)
     pairs = [episode(near[i], task, rows, context, rng) for i in picked]
     narrowest = min(features.shape[1] for features, _ in pairs)
@@ -278,7 +330,7 @@ def guessing_loss(task: str, drawn: tuple[Tensor, Tensor, int]) -> Tensor:
 
 
 def held_out_batches(tables: list[Table], task: str, seed: int) -> list[tuple[Tensor, Tensor, int]]:
-    return [batch(tables, task, np.random.default_rng([seed, 7, i])) for i in range(32)]
+    return [batch(tables, task, 1.0, np.random.default_rng([seed, 7, i])) for i in range(32)]
 
 
 @torch.no_grad()
@@ -305,6 +357,15 @@ def learning_rate(peak: float, done: float, warmup: float = 0.04) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))))
 
 
+def fresh_model(config: dict) -> TabICL:
+    """Scalable softmax starts as an ordinary one at 128 rows: TabICL's start is too sharp for us."""
+    model = TabICL(**config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("ssmax_layer.scales"):
+            nn.init.constant_(parameter, 1 / math.log(128))
+    return model
+
+
 class Run:
     """One pretraining run: what a checkpoint holds, and the steps that change it."""
 
@@ -313,7 +374,7 @@ class Run:
         self.config = ARCHITECTURE | HEADS[options.task]
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         seed_everything(options.seed)
-        self.model = TabICL(**self.config).to(self.device).train()
+        self.model = fresh_model(self.config).to(self.device).train()
         self.optimizers = optimizers_of(self.model)
         self.step = 0
         self.seconds = 0.0
@@ -331,7 +392,7 @@ class Run:
         for group in (group for one in self.optimizers for group in one.param_groups):
             group["lr"] = learning_rate(self.options.rate, self.progress())
         rng = np.random.default_rng([self.options.seed, 1, self.step])
-        drawn = batch(tables, self.options.task, rng)
+        drawn = batch(tables, self.options.task, self.progress(), rng)
         loss = loss_of(self.model, self.options.task, drawn, self.device)
         self.model.zero_grad()
         loss.backward()

@@ -85,14 +85,14 @@ def _execute(block: Block, page: str, namespace: dict[str, Any]) -> None:
         subprocess.run(["bash", "-euo", "pipefail", "-c", block.code], check=True)
 
 
-def main(pages: Sequence[Path]) -> int:
-    """Run the pages, each in a folder of its own; 0 when all blocks ran."""
+def main(pages: Sequence[Path], rows: int = 300) -> int:
+    """Run the pages, each in a folder with a shop of so many rows; 0 when all blocks ran."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
     from shop import make_shop
 
     for page in pages:
         with tempfile.TemporaryDirectory() as folder:
-            make_shop(Path(folder) / "shop")
+            make_shop(Path(folder) / "shop", rows)
             try:
                 run(page, Path(folder))
             except (Exception, SystemExit):  # noqa: BLE001 - a block may fail in any way

@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
 from shop import make_shop
+from tiny import make_network, make_table
 
 torch.set_num_threads(1)
 settings.register_profile("multiadapt", deadline=None, derandomize=True)  # the same run everywhere
@@ -28,3 +30,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a made-up shop: `table.csv` of 80 rows and `photos/`. Do not write into it."""
     return make_shop(tmp_path_factory.mktemp("shop"), rows=80).parent
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random ResNet."""
+    return make_network(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of the photos that `table` names. Do not write into it."""
+    root = tmp_path_factory.mktemp("tiny")
+    make_table(root).to_parquet(root / "table.parquet")
+    return root
+
+
+@pytest.fixture
+def table(photos: Path) -> pd.DataFrame:
+    """60 rows with numbers, a category, two photos under `photos`, the labels `kind` and `price`."""
+    return pd.read_parquet(photos / "table.parquet")

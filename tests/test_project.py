@@ -1,7 +1,9 @@
 """The project's own files: names, versions, what an import costs, examples."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -81,6 +83,29 @@ def test_torch_is_pinned_without_a_build_tag() -> None:
     assert not [n for n in CONSTRAINTS if n.startswith(("nvidia", "torchvision", "xgboost"))]
 
 
+@pytest.mark.parametrize(
+    "script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/docs", ".ci/run"]
+)
+def test_command_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
+
+
+def test_set_up_without_python_says_what_is_needed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    done = subprocess.run(
+        ["bash", "scripts/demo"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": "no-such-python"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "needs Python 3.11 or newer" in done.stderr
+
+
 def test_changelog_has_one_short_file_per_change() -> None:
     fragments = [p for p in (ROOT / "changelog").glob("*.md") if p.name != "README.md"]
     assert fragments
@@ -130,7 +155,7 @@ def test_blocks_of_a_page_share_a_namespace_and_the_shop(
     page.write_text(
         "```python\nx = 1\n```\n```bash\ntest -f shop/table.csv\n```\n```python\nx\n```\n"
     )
-    assert run_blocks.main([page]) == 0
+    assert run_blocks.main([page], rows=1) == 0
     assert capfd.readouterr().out.count("page.md:") == 3
 
 
@@ -147,7 +172,7 @@ def test_a_failing_block_fails_the_run(
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text(block)
-    assert run_blocks.main([page]) == 1
+    assert run_blocks.main([page], rows=1) == 1
     assert said in capfd.readouterr().err
 
 

@@ -1,16 +1,30 @@
 """Claims about the tabular encoders: perceptron, in-context networks, trees."""
 
 import json
+import logging
+from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from tabicl import TabICLClassifier, TabICLRegressor
+from tabicl._model.tabicl import TabICL
+from tabicl._sklearn.preprocessing import EnsembleGenerator
 from torch import nn
 
+from multiadapt.encoders import _folds
+from multiadapt.encoders import tabular as tabular_module
 from multiadapt.encoders._base import Encoder, EncoderSpec, Learned
+from multiadapt.encoders._folds import choose_context, choose_folds, out_of_fold
 from multiadapt.encoders.mlp import MLPEncoder
-from multiadapt.errors import SpecError
+from multiadapt.encoders._views import Views
+from multiadapt.encoders.tabular import TabularEncoder
+from multiadapt.errors import EncoderError, SpecError
 from multiadapt.types import Column, Inputs, Labels, Stream
 
 torch.set_num_threads(1)
@@ -170,3 +184,400 @@ def test_mlp_refuses_options_below_one(option: str):
 def test_mlp_refuses_a_dropout_of_everything():
     with pytest.raises(SpecError, match=r"dropout must be at least 0 and below 1, got 1.0"):
         MLPEncoder(dropout=1.0)
+
+
+CONFIG = {
+    "num_quantiles": 9,
+    "embed_dim": 16,
+    "col_num_blocks": 1,
+    "col_nhead": 2,
+    "col_num_inds": 8,
+    "row_num_blocks": 1,
+    "row_nhead": 2,
+    "row_num_cls": 2,
+    "icl_num_blocks": 2,
+    "icl_nhead": 2,
+    "zero_init": False,  # blocks that start as the identity would hide every mistake
+}
+
+
+def tabicl(classes: int) -> TabICL:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return TabICL(max_classes=classes, **CONFIG).eval()
+
+
+def write_network(folder: Path, network: TabICL) -> None:
+    folder.mkdir(parents=True)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    config = {"config": {"max_classes": network.max_classes, **CONFIG}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny random classifier (of at most 4 classes) and regressor."""
+    folder = tmp_path_factory.mktemp("tabicl")
+    write_network(folder / "classifier", tabicl(4))
+    write_network(folder / "regressor", tabicl(0))
+    return str(folder)
+
+
+def in_context(
+    source: str, frame: pd.DataFrame, found: Labels, seed: int = 0, **options: object
+) -> tuple[Encoder, torch.Tensor]:
+    """An encoder that has learned, and its out-of-fold embeddings of the training rows."""
+    spec = TabularEncoder(source=source, **options)  # type: ignore[arg-type]
+    encoder = spec.build(STREAM, spec.open(found.kind), "net")
+    inputs = encoder.learn(frame, found, seed)
+    assert inputs is not None
+    assert inputs.cut == 1
+    return encoder, inputs.tensors["pooled"]
+
+
+def at_the_end(encoder: Encoder, frame: pd.DataFrame) -> torch.Tensor:
+    return encoder.prefix(encoder.prepare(frame), 1).tensors["pooled"]
+
+
+def nan(frame: pd.DataFrame) -> pd.DataFrame:
+    """Missing categories as tabicl takes them: it would count None as a category of its own."""
+    return frame.where(frame.notna(), np.nan)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_in_context_embedding_is_what_tabicls_decoder_reads(source: str, kind: str, tmp_path: Path):
+    frame, new = table(50), table(9, seed=1)
+    found = labels(frame, kind)
+    encoder, _ = in_context(source, frame, found, seed=3)
+    network, path = tabicl(4 if kind == "classification" else 0), tmp_path / "net.ckpt"
+    config = {"max_classes": network.max_classes, **CONFIG}
+    torch.save({"config": config, "state_dict": network.state_dict()}, path)
+    estimator = TabICLClassifier if kind == "classification" else TabICLRegressor
+    theirs = estimator(model_path=path, random_state=3, device="cpu").fit(nan(frame), found.y)
+    seen: list[torch.Tensor] = []
+    decoder = theirs.model_.icl_predictor.decoder
+    decoder.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 50:]))
+    theirs.predict(nan(new))
+    named = dict(zip(theirs.ensemble_generator_.ensemble_configs_, seen, strict=True))
+    expected = torch.cat([named[norm] for norm in sorted(named)]).transpose(0, 1).flatten(1)
+    assert torch.allclose(at_the_end(encoder, new), expected, atol=1e-5)
+    assert encoder.width == expected.shape[1]
+
+
+def test_views_are_tabicls_preprocessing():
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.normal(size=40), np.exp(rng.normal(0, 3, 40)), np.ones(40)], axis=1)
+    new = np.concatenate([rows[:3], [[50.0, 1e6, 2.0], [-50.0, -3.0, 1.0]]])
+    y = rng.integers(0, 2, 40).astype(float)
+    views = Views.fit(rows, y, classification=True, members=6, seed=1)
+    theirs = EnsembleGenerator(classification=True, n_estimators=6, random_state=1).fit(rows, y)
+    expected = theirs.transform(new, mode="test")
+    expected = np.concatenate([expected[norm][0] for norm in sorted(expected)])
+    assert np.allclose(torch.stack(views.rows(new)), expected, atol=1e-5)
+
+
+def test_members_keep_their_places_whatever_order_tabicl_keeps_them_in(monkeypatch):
+    rows, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2.0
+    first = Views.fit(rows, y, classification=True, members=8, seed=0)
+    fit = EnsembleGenerator.fit
+
+    def reverse(self: EnsembleGenerator, rows: np.ndarray, y: np.ndarray) -> EnsembleGenerator:
+        fit(self, rows, y)
+        self.ensemble_configs_ = dict(reversed(self.ensemble_configs_.items()))
+        return self
+
+    monkeypatch.setattr(EnsembleGenerator, "fit", reverse)
+    assert Views.fit(rows, y, classification=True, members=8, seed=0).members == first.members
+
+
+def test_a_narrow_table_has_fewer_members(source: str):
+    frame = table(40)
+    encoder, vectors = in_context(source, frame[["skewed"]], labels(frame))
+    assert encoder.width == vectors.shape[1] == 4 * 32
+
+
+def test_members_line_up_between_training_and_prediction(source: str):
+    frame = table(60)
+    encoder, vectors = in_context(source, frame, labels(frame))
+    train = vectors.reshape(60, 8, 32)
+    new = at_the_end(encoder, frame).reshape(60, 8, 32)
+    apart = (train[:, :, None] - new[:, None]).norm(dim=-1).mean(0)
+    assert torch.equal(apart.argmin(1), torch.arange(8))
+
+
+@pytest.mark.parametrize("output", ["icl", "row"])
+def test_in_context_rows_do_not_depend_on_their_batch(source: str, output: str):
+    frame, new = table(60), table(12, seed=1)
+    encoder, _ = in_context(source, frame, labels(frame), output=output)
+    whole = at_the_end(encoder, new)
+    extreme = new.assign(skewed=1e30)  # overflows a power transform
+    mixed = at_the_end(encoder, pd.concat([extreme, new], ignore_index=True))
+    assert torch.allclose(whole, mixed[12:], atol=1e-5)
+    assert torch.allclose(whole[5:6], at_the_end(encoder, new[5:6]), atol=1e-5)
+    assert torch.isfinite(mixed).all()
+
+
+@pytest.mark.parametrize("context", ["rows", "embeddings"])
+@pytest.mark.parametrize("output", ["icl", "row"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_in_context_encoder_comes_back(source: str, kind: str, output: str, context: str):
+    frame, new = table(40), table(9, seed=1)
+    options = {"output": output, "context": context, "max_context": 30, "members": 4}
+    encoder, _ = in_context(source, frame, labels(frame, kind), **options)
+    spec = TabularEncoder(source=source, **options)
+    again = restored(spec, encoder, spec.open(kind))
+    assert torch.allclose(at_the_end(encoder, new), at_the_end(again, new), atol=1e-5)
+    assert encoder.learned().holds_rows == (context == "rows")
+    assert again.width == encoder.width == again.sites()[0].out_width
+
+
+def test_no_cell_is_saved_with_context_embeddings(source: str):
+    frame = table(40)
+    frame["size"] = np.arange(40) + 12345.0
+    encoder, _ = in_context(source, frame, labels(frame), context="embeddings")
+    held = torch.cat([t.double().flatten() for t in encoder.learned().tensors.values()])
+    assert not torch.isin(held, torch.tensor(frame["size"].to_numpy())).any()
+
+
+def test_in_context_embeddings_are_the_same_for_the_same_seed(source: str):
+    frame = table(40)
+    first, a = in_context(source, frame, labels(frame), seed=5)
+    second, b = in_context(source, frame, labels(frame), seed=5)
+    _, c = in_context(source, frame, labels(frame), seed=6)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(at_the_end(first, frame), at_the_end(second, frame))
+
+
+def nearest_neighbour(folder: Path) -> nn.Module:
+    """A network whose in-context part copies the most similar context row, label and all."""
+    config = CONFIG | {"icl_num_blocks": 1, "icl_ssmax": False, "col_target_aware": False}
+    network = TabICL(max_classes=4, **config)
+    block = network.icl_predictor.tf_icl.blocks[0]
+    alike, copied = 300 * torch.eye(32), torch.eye(32)
+    alike[31] = 0.0  # rows are compared without their labels
+    with torch.no_grad():
+        for parameter in [*block.parameters(), *network.icl_predictor.y_encoder.parameters()]:
+            parameter.zero_()
+        network.row_interactor.out_ln.weight[15] = 0.0  # the last number of a row is free ...
+        network.icl_predictor.y_encoder.weight[31] = torch.tensor([-1.0, 1.0, 0.0, 0.0])  # for it
+        block.norm1.weight.fill_(1)
+        block.attn.in_proj_weight.copy_(torch.cat([alike, alike, copied]))
+        block.attn.out_proj.weight.copy_(copied)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"config": {"max_classes": 4, **config}}))
+    return TabularEncoder(source=str(folder)).open("classification")  # type: ignore[return-value]
+
+
+def test_a_rows_embedding_does_not_hold_its_label(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(150, 4)), columns=list("abcd"))
+    found = Labels("classification", rng.integers(0, 2, 150), 2)
+    torch.manual_seed(0)
+    encoder = TabularEncoder(members=2).build(STREAM, nearest_neighbour(tmp_path), "net")
+    inputs = encoder.learn(frame, found, 0)
+    assert inputs is not None
+
+    def probe(x: torch.Tensor) -> float:
+        x = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
+        return cross_val_score(LogisticRegression(), x.numpy(), found.y, cv=5).mean()
+
+    assert probe(at_the_end(encoder, frame)) > 0.72  # a row in its own context: its label shows
+    assert probe(inputs.tensors["pooled"]) < 0.62  # out of fold: chance, and noise
+
+
+@pytest.mark.parametrize("most", [100, 30])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_no_row_is_asked_about_with_its_own_or_its_groups_label_in_view(grouped: bool, most: int):
+    rng = np.random.default_rng(0)
+    y, groups = rng.integers(0, 3, 100), rng.integers(0, 20, 100)
+    context = choose_context(y, most, seed=0)
+    fold = choose_folds(y, groups if grouped else None, context, 5, seed=0)
+    unit = groups if grouped else np.arange(100)
+    times = np.zeros(100)
+
+    def look(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        assert not set(unit[context[seen]]) & set(unit[asked])
+        assert len(seen) >= 0.6 * most
+        times[asked] += 1
+        return np.zeros((len(asked), 1), np.float32)
+
+    out_of_fold(fold, context, look)
+    assert (times == 1).all()
+    assert len(context) == min(most, 100)
+
+
+def test_folds_and_a_capped_context_keep_the_shares_of_the_classes():
+    y = np.repeat([0, 1, 2], [100, 50, 10])
+    context = choose_context(y, 32, seed=0)
+    assert np.bincount(y[context]).tolist() == [20, 10, 2]
+    fold = choose_folds(y, None, np.arange(160), 5, seed=0)
+    assert all(np.bincount(y[fold == k]).tolist() == [20, 10, 2] for k in range(5))
+
+
+def test_rows_outside_a_capped_context_see_all_of_it(source: str, caplog):
+    frame = table(60)
+    with caplog.at_level(logging.INFO, "multiadapt"):
+        encoder, vectors = in_context(source, frame, labels(frame), max_context=20, members=2)
+    assert "a context of 20 of 60 training rows, embedded by 2 members of width 32" in caplog.text
+    outside = np.setdiff1d(np.arange(60), choose_context(labels(frame).y, 20, seed=0))
+    new = at_the_end(encoder, frame)
+    assert torch.allclose(vectors[outside], new[outside], atol=1e-5)
+    assert ((vectors - new).abs().amax(1) > 1e-4).sum() == 20
+
+
+def test_in_context_passes_agree_with_and_without_kept_keys(source: str, monkeypatch):
+    frame, new = table(40), table(9, seed=1)
+    encoder, vectors = in_context(source, frame, labels(frame), members=2)
+    kept = at_the_end(encoder, new)
+    monkeypatch.setattr(tabular_module, "_KEY_LIMIT", 0)
+    monkeypatch.setattr(_folds, "_TOGETHER", 4)
+    other, again = in_context(source, frame, labels(frame), members=2)
+    assert torch.allclose(vectors, again, atol=1e-5)
+    assert torch.allclose(kept, at_the_end(other, new), atol=1e-5)
+
+
+def test_more_labels_than_the_network_knows_are_grouped_and_said_so(source: str, caplog):
+    frame = table(60)
+    found = Labels("classification", np.arange(60) % 7, 7)
+    with caplog.at_level(logging.INFO, "multiadapt"):
+        encoder, _ = in_context(source, frame, found, members=2)
+    line = "classification with 7 different labels, in 4 groups of like frequency; row output"
+    assert line in caplog.text
+    assert encoder.learned().tensors["y"].unique().tolist() == [0, 1, 2, 3]
+    assert torch.isfinite(at_the_end(encoder, frame)).all()
+
+
+def test_several_labels_a_row_are_grouped_too(source: str, caplog):
+    frame = table(60)
+    with caplog.at_level(logging.INFO, "multiadapt"):
+        encoder, _ = in_context(source, frame, labels(frame, "multilabel"), members=2)
+    assert "multilabel with" in caplog.text
+    again = restored(
+        TabularEncoder(source=source, members=2),
+        encoder,
+        TabularEncoder(source=source).open("multilabel"),
+    )
+    assert torch.allclose(at_the_end(encoder, frame), at_the_end(again, frame), atol=1e-5)
+
+
+def test_in_context_network_stays_frozen_and_in_evaluation_mode(source: str):
+    frame = table(40)
+    encoder, _ = in_context(source, frame, labels(frame), members=2)
+    before = pooled(encoder, encoder.prepare(frame))
+    encoder.train()
+    assert torch.equal(before, pooled(encoder, encoder.prepare(frame)))
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert encoder.cut_for(encoder.sites(), ()) == 1
+
+
+def test_forward_is_the_same_from_every_cut(source: str):
+    frame = table(40)
+    encoder, _ = in_context(source, frame, labels(frame), members=2)
+    inputs = encoder.prepare(table(5, seed=1))
+    tokens = encoder(encoder.prefix(inputs, 1))
+    assert torch.equal(pooled(encoder, inputs), tokens.pooled)
+    assert tokens.x.shape == (5, 1, 64)
+    assert encoder.prefix(inputs, 0) is inputs
+    with pytest.raises(EncoderError, match=r"cut must be in 1\.\.1 for these inputs, got 0"):
+        encoder.prefix(encoder.prefix(inputs, 1), 0)
+
+
+def test_no_rows_give_no_vectors(source: str):
+    frame = table(40)
+    encoder, _ = in_context(source, frame, labels(frame), members=2)
+    assert at_the_end(encoder, frame[:0]).shape == (0, 64)
+
+
+def test_in_context_encoder_needs_two_rows_and_two_groups(source: str):
+    frame = table(6)
+    with pytest.raises(EncoderError, match="at least 2 rows to learn from, got 1"):
+        in_context(source, frame[:1], Labels("classification", np.zeros(1, np.int64), 2))
+    one_group = Labels("classification", np.arange(6) % 2, 2, groups=np.zeros(6))
+    with pytest.raises(EncoderError, match="at least 2 groups of rows to learn from, got 1"):
+        in_context(source, frame, one_group)
+
+
+def test_in_context_encoder_says_that_it_must_learn_first(source: str):
+    spec = TabularEncoder(source=source)
+    encoder = spec.build(STREAM, spec.open("classification"), "net")
+    with pytest.raises(EncoderError, match="must learn its context first"):
+        encoder.prefix(encoder.prepare(pd.DataFrame(index=range(2))), 1)
+
+
+def test_a_context_that_makes_other_members_now_is_refused(source: str):
+    frame = table(40)
+    encoder, _ = in_context(source, frame, labels(frame), members=2)
+    again = TabularEncoder(source=source, members=3)
+    with pytest.raises(EncoderError, match="had 2 members, this version of tabicl makes 3"):
+        restored(again, encoder, again.open("classification"))
+
+
+@pytest.mark.parametrize(("option", "least"), [("members", 1), ("folds", 2), ("max_context", 2)])
+def test_tabular_refuses_options_too_small(option: str, least: int):
+    with pytest.raises(SpecError, match=f"{option} must be at least {least}, got 0"):
+        TabularEncoder(**{option: 0})
+
+
+def test_a_checkpoint_file_opens_and_is_known_by_its_hash(source: str, tmp_path: Path):
+    network = tabicl(4)
+    config = {"max_classes": 4, **CONFIG}
+    torch.save({"config": config, "state_dict": network.state_dict()}, tmp_path / "net.ckpt")
+    ours = TabularEncoder(source=str(tmp_path / "net.ckpt")).open("classification")
+    folder = TabularEncoder(source=source + "/classifier").open("classification")
+    assert ours.origin.sha256 == folder.origin.sha256  # type: ignore[union-attr]
+    assert len(ours.origin.sha256) == 64  # type: ignore[union-attr]
+    assert ours.origin.licence == "unknown"  # type: ignore[union-attr]
+
+
+def test_a_network_of_the_other_kind_is_refused(source: str):
+    with pytest.raises(EncoderError, match="regression needs a TabICL regressor"):
+        TabularEncoder(source=source + "/classifier").open("regression")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path):
+    with pytest.raises(EncoderError, match=r"config\.json is absent"):
+        TabularEncoder(source=str(tmp_path)).open("classification")
+
+
+def test_weights_of_another_network_are_refused(source: str, tmp_path: Path):
+    save_file({"x": torch.zeros(2)}, tmp_path / "model.safetensors")
+    config = Path(source, "classifier", "config.json").read_text()
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(EncoderError, match="does not hold the weights of its config"):
+        TabularEncoder(source=str(tmp_path)).open("classification")
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
+    (tmp_path / "text.ckpt").write_text("not weights")
+    with pytest.raises(EncoderError, match="it is not a file that torch wrote"):
+        TabularEncoder(source=str(tmp_path / "text.ckpt")).open("classification")
+    torch.save({"weights": 1}, tmp_path / "other.ckpt")
+    with pytest.raises(EncoderError, match="with `config` and `state_dict`"):
+        TabularEncoder(source=str(tmp_path / "other.ckpt")).open("classification")
+
+
+def test_without_a_network_the_hubs_checkpoint_is_an_error_with_a_way_out(monkeypatch):
+    def unreachable(repository: str, name: str) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    with pytest.raises(EncoderError, match=r'cannot be downloaded .* use source="starter"'):
+        TabularEncoder(source="tabicl").open("classification")
+
+
+def test_the_hubs_checkpoint_names_its_revision_and_licence(monkeypatch, tmp_path: Path):
+    path = tmp_path / "abc123" / "net.ckpt"
+    path.parent.mkdir()
+    config = {"max_classes": 4, **CONFIG}
+    torch.save({"config": config, "state_dict": tabicl(4).state_dict()}, path)
+    asked: list[str] = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append(f"{repository}/{name}")
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    origin = TabularEncoder(source="tabicl").open("classification").origin  # type: ignore[union-attr]
+    assert (origin.revision, origin.licence) == ("abc123", "BSD-3-Clause")
+    assert asked[0].startswith("jingang/TabICL/tabicl-classifier-v2")

@@ -268,9 +268,9 @@ def test_bad_labels_at_evaluation_are_named(labels, match):
         Classification().learn(BINARY).encode(labels)
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("weight", [0.0, -1.0])
 def test_class_weights_must_be_positive(weight):
-    with pytest.raises(SpecError, match=r"above 0 and finite, got \[\('a'"):
+    with pytest.raises(SpecError, match=r"above 0, got \[\('a'"):
         Classification(class_weight=(("a", weight), ("b", 1.0)))
 
 

@@ -164,19 +164,36 @@ def encoder_spec(modality: str, choice: "str | EncoderSpec") -> EncoderSpec:
 
 
 def count_parts(
-    method: Method, sites: Sequence[Site], widths: Mapping[str, int], outputs: int
+    method: Method,
+    sites: Sequence[Site],
+    widths: Mapping[str, int],
+    outputs: int,
+    encoders: Sequence[Encoder] = (),
 ) -> list[Part]:
-    """What a method would train, without data: adapters at `sites` and a linear head."""
+    """What a method would train, without data: parameters of `encoders`, adapters at `sites`, a head."""
     with torch.device("meta"):
         placed = method.adapters(sites)
         width = method.fusion().build(widths).width
-    found = [
-        _part(f"adapters {key.split('/')[0]}", a.parameters()) for key, a in _unique(placed).items()
-    ]
-    merged = {p.part: 0 for p in found}
-    for part in found:
-        merged[part.part] += part.trainable
-    return [Part(k, v, 0) for k, v in merged.items()] + [Part("head", (width + 1) * outputs, 0)]
+    found = _encoder_parts(method, encoders)
+    sizes: dict[str, int] = {}
+    for key, adapter in _unique(placed).items():
+        name = f"adapters {key.split('/')[0]}"
+        sizes[name] = sizes.get(name, 0) + _part(name, adapter.parameters()).trainable
+    found += [Part(name, size, 0) for name, size in sizes.items()]
+    head = [Part("head", (width + 1) * outputs, 0)] if method.linear_head() else []
+    return [*found, *head]
+
+
+def _encoder_parts(method: Method, encoders: Sequence[Encoder]) -> list[Part]:
+    found: list[Part] = []
+    seen: set[int] = set()  # a network that several streams share is counted once
+    for encoder in encoders:
+        own = {n: p for n, p in encoder.named_parameters() if id(p) not in seen}
+        seen |= {id(p) for p in own.values()}
+        trained = sum(own[n].numel() for n in method.native(encoder) if n in own)
+        total = sum(p.numel() for p in own.values())
+        found.append(Part(f"encoder {encoder.stream.name}", trained, total - trained))
+    return found
 
 
 def _unique(placed: Mapping[Site, Adapter]) -> dict[str, Adapter]:

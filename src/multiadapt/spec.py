@@ -8,6 +8,8 @@ import dataclasses
 import importlib
 import inspect
 import json
+import math
+import numbers
 import pkgutil
 import types
 import typing
@@ -154,14 +156,12 @@ def _choices(hint: Any) -> Sequence[Any]:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """The value, as a tuple or a float where that is meant; SpecError when it is of another type."""
+    """The value, as tuple, int or float where that is meant; SpecError when it is of another type."""
     for choice in _choices(hint):
         if get_origin(choice) is tuple and isinstance(value, (list, tuple)):
             return _checked_tuple(value, choice, where)
-        if choice is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
         if _is(value, choice):
-            return value
+            return choice(value) if choice in (int, float) else value  # numpy's numbers are not JSON
     raise SpecError(f"{where} must be {_words(hint)}, got {value!r}")
 
 
@@ -182,7 +182,10 @@ def _is(value: Any, hint: Any) -> bool:
         return any(value == a and type(value) is type(a) for a in get_args(hint))
     kind = get_origin(hint) or hint
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if kind is float:
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        return real and math.isfinite(value)
     return isinstance(value, kind)
 
 

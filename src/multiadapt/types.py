@@ -122,7 +122,8 @@ class Inputs:
             chosen = rows
         else:
             start = (self.count.cumsum(0) - self.count)[rows]
-            inner = torch.arange(int(count.sum())) - (count.cumsum(0) - count).repeat_interleave(count)
+            inner = torch.arange(int(count.sum()), device=count.device)
+            inner = inner - (count.cumsum(0) - count).repeat_interleave(count)
             chosen = start.repeat_interleave(count) + inner
         return replace(self, tensors={k: t[chosen] for k, t in self.tensors.items()}, count=count)
 

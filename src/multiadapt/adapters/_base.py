@@ -34,6 +34,7 @@ def shared(sites: Sequence[Site], *, share: bool) -> list[list[Site]]:
     """Groups of sites that get one adapter: those at one place of a network that several streams use."""
     groups: dict[tuple[object, ...], list[Site]] = {}
     for site in sites:
-        place = (site.network, site.path, site.role, site.part) if share else (site.key, site.part)
+        network = site.network or site.stream  # a network without a name is nobody else's
+        place = (network, site.path, site.role, site.part) if share else (site.key, site.part)
         groups.setdefault(place, []).append(site)
     return list(groups.values())

@@ -51,7 +51,7 @@ def _calendar(moments: pd.Series) -> list[pd.Series]:
         "year": moments.dt.year,
         "month": moments.dt.month,
         "day": moments.dt.day,
-        "weekday": moments.dt.weekday,
+        "weekday": moments.dt.day_of_week,
         "hour": hour,
         "days": days,
     }

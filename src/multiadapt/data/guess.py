@@ -111,7 +111,7 @@ def _of_numbers(cells: pd.Series, root: Path) -> Answer | None:
         raise SchemaError(
             f"column {cells.name!r}: {good} of {n} values are numbers, these are not:\n"
             f"{listing(cells, bad)}\nRepair them, leave them empty (missing), or pass "
-            f'column_types={{{cells.name!r}: "categorical"}}'
+            f'column_types={{"{cells.name}": "categorical"}}'
         )
     if bad.any() or all(isinstance(v, bool) for v in cells):
         return None

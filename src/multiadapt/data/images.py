@@ -169,7 +169,7 @@ def _missing(value: object) -> bool:
 
 
 def _shown(part: object) -> str:
-    return repr(str(part)) if isinstance(part, (str, Path)) else f"<{type(part).__name__}>"
+    return repr(str(part)[:200]) if isinstance(part, (str, Path)) else f"<{type(part).__name__}>"
 
 
 def locate(part: str | Path, root: Path) -> Path:

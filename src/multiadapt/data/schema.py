@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pandas as pd
 
@@ -83,7 +83,7 @@ def guess_schema(
     *,
     root: Path | None,
     reserved: Mapping[str, str] = {},
-    column_types: Mapping[str, Kind] | None = None,
+    column_types: Mapping[str, str] | None = None,
     max_files: int = 8,
 ) -> Schema:
     """Say what each column holds, by the rules in `data/guess.py`, or as `column_types` declares.
@@ -101,7 +101,7 @@ def guess_schema(
     columns: list[Column] = []
     for name in frame:
         if name in reserved:
-            columns.append(Column(name, "ignore", f"it is the {reserved[name]}"))
+            columns.append(Column(name, "ignore", f"used as {reserved[name]}"))
         elif name in declared:
             columns.append(_declare(frame[name], declared[name]))
         else:
@@ -111,10 +111,10 @@ def guess_schema(
     return schema
 
 
-def _declare(cells: pd.Series, kind: Kind) -> Column:
+def _declare(cells: pd.Series, kind: str) -> Column:
     if kind in CONVERT:
         CONVERT[kind](cells)  # a cell that is none is an error now, not after an epoch
-    return Column(str(cells.name), kind, "declared in column_types")
+    return Column(str(cells.name), cast(Kind, kind), "declared in column_types")
 
 
 def _check_declared(

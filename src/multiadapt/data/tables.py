@@ -196,9 +196,10 @@ def _filter(frame: pd.DataFrame, where: str) -> pd.DataFrame:
 def read_chunks(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
     """The rows of a table file in order, at most `rows` at a time, in memory that does not grow.
 
-    A column may be numbers in one chunk and text in the next; `Schema.conform` makes them one.
+    A column may be numbers in one chunk and text in the next; `Schema.conform` makes them one. A table
+    without rows is one empty chunk.
     """
-    path, start = _existing(path), 0
+    path, start, chunk = _existing(path), 0, None
     try:
         chunks = (
             _csv_chunks(path, rows) if path.suffix.lower() == ".csv" else _arrow_chunks(path, rows)
@@ -208,6 +209,8 @@ def read_chunks(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
                 chunk = chunk.set_axis(pd.RangeIndex(start, start + len(chunk)), axis=0)
             start += len(chunk)
             yield named(chunk)
+        if chunk is None:
+            yield named(_read(path))
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
 

@@ -48,15 +48,20 @@ def _blank(value: object) -> bool:
 
 def row(label: Hashable, position: int) -> str:
     """How an error names a row: by its label, and by its position where the two differ."""
-    return f"row {label!r}" if label == position else f"row {label!r} (position {position})"
+    name = _plainly(label)
+    return f"row {name}" if label == position else f"row {name} (position {position})"
 
 
 def listing(cells: pd.Series, bad: np.ndarray) -> str:
     """The first ten bad cells of a column, one line each, with row and value."""
     at = np.flatnonzero(bad)
-    lines = [f"  {row(cells.index[i], int(i))}: {cells.iloc[i]!r}" for i in at[:SHOWN]]
+    lines = [f"  {row(cells.index[i], int(i))}: {_plainly(cells.iloc[i])}" for i in at[:SHOWN]]
     more = [f"  and {len(at) - SHOWN} more"] if len(at) > SHOWN else []
     return "\n".join(lines + more)
+
+
+def _plainly(value: object) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)[:200]
 
 
 def plain(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +86,7 @@ def numbers(cells: pd.Series) -> pd.Series:
         raise SchemaError(
             f"column {cells.name!r} must hold numbers; {bad.sum()} of {len(cells)} cells do not:\n"
             f"{listing(cells, bad)}\nRepair them, leave them empty (missing), or fit with "
-            f'column_types={{{cells.name!r}: "categorical"}}'
+            f'column_types={{"{cells.name}": "categorical"}}'
         )
     infinite(cells, values)
     return pd.Series(values, cells.index, name=cells.name)
@@ -105,19 +110,16 @@ def text(value: object) -> str | None:
     """
     if _blank(value) or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return None
-    whole_number = isinstance(value, float) and value.is_integer()
-    word = str(int(value) if whole_number else value).strip()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    word = str(value).strip()
     if word.lower() in ("true", "false"):
         return word.capitalize()
-    digits = word.removeprefix("-").replace(".", "", 1)
-    if not (digits.isascii() and digits.isdigit()):
+    whole, _, rest = word.removeprefix("-").partition(".")
+    if not (word.isascii() and (whole + rest).isdigit()):
         return word
-    whole, _, rest = word.partition(".")
-    return (
-        str(int(whole or "0"))
-        if not rest.strip("0") and whole not in ("", "-")
-        else repr(float(word))
-    )
+    number = (whole.lstrip("0") or "0") + ("." + rest).rstrip("0").rstrip(".")
+    return f"-{number}" if word.startswith("-") and number != "0" else number
 
 
 def categories(cells: pd.Series) -> pd.Series:
@@ -127,7 +129,7 @@ def categories(cells: pd.Series) -> pd.Series:
     except TypeError as error:
         raise SchemaError(
             f"column {cells.name!r} must hold words or numbers, it holds lists or other objects: "
-            f'leave it out with column_types={{{cells.name!r}: "ignore"}}'
+            f'leave it out with column_types={{"{cells.name}": "ignore"}}'
         ) from error
     names = np.array([*(text(v) for v in values), None], dtype=object)  # code -1 takes the last
     return pd.Series(names[codes], cells.index, dtype=object, name=cells.name)
@@ -160,7 +162,7 @@ def dates(cells: pd.Series) -> pd.Series:
         raise SchemaError(
             f"column {cells.name!r} must hold dates as YYYY-MM-DD, with or without a time; "
             f"{bad.sum()} of {len(cells)} cells do not:\n{listing(cells, bad)}\nRepair them, leave "
-            f'them empty (missing), or fit with column_types={{{cells.name!r}: "categorical"}}'
+            f'them empty (missing), or fit with column_types={{"{cells.name}": "categorical"}}'
         )
     return parsed
 

@@ -126,7 +126,5 @@ class Standardize(nn.Module):
         self.mean.copy_(x.mean(0))
         self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0))
 
-    def forward(
-        self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]
-    ) -> Float[Tensor, "b d"]:
+    def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
         return torch.where(present[:, None], (x - self.mean) * self.scale, 0.0)

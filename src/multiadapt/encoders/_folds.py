@@ -1,6 +1,6 @@
 """Which training rows an in-context encoder sees, and which fold each of them is looked at from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -87,6 +87,6 @@ def out_of_fold(
     return found
 
 
-def blocks(rows: Sequence[object] | np.ndarray) -> list[slice]:
-    """Slices of at most _TOGETHER rows."""
-    return [slice(i, i + _TOGETHER) for i in range(0, len(rows), _TOGETHER)]
+def blocks(rows: int) -> list[slice]:
+    """Slices of so many rows, each of at most _TOGETHER."""
+    return [slice(i, i + _TOGETHER) for i in range(0, rows, _TOGETHER)]

@@ -79,7 +79,9 @@ class Views:
 
     def targets(self, y: Float[np.ndarray, " n"]) -> list[Float[Tensor, " n"]]:
         """The labels as each member sees them."""
-        seen = [y if m.classes is None else np.array(m.classes)[y.astype(int)] for m in self.members]
+        seen = [
+            y if m.classes is None else np.array(m.classes)[y.astype(int)] for m in self.members
+        ]
         return [torch.tensor(t, dtype=torch.float32) for t in seen]
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -92,7 +94,8 @@ class Views:
     @staticmethod
     def from_state(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Views":
         members = tuple(
-            Member(norm, tuple(x), None if c is None else tuple(c)) for norm, x, c in values["members"]
+            Member(norm, tuple(x), None if c is None else tuple(c))
+            for norm, x, c in values["members"]
         )
         norms: dict[str, dict[str, np.ndarray]] = {m.norm: {} for m in members}
         for key, tensor in tensors.items():

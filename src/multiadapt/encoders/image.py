@@ -103,22 +103,23 @@ class _ImageEncoder(Encoder):
             )
         if cut == inputs.cut:
             return inputs
-        state = self.backbone(*inputs.tensors.values(), inputs.cut, min(cut, self.blocks))
-        if cut <= self.blocks:
-            # A stored state is read back contiguous; convolutions may round other layouts otherwise.
-            return Inputs({"state": state.contiguous()}, inputs.count, cut)
-        return Inputs({"pooled": self.backbone.family.finish(state)[1]}, inputs.count, cut)
+        state = self.backbone(_filled(inputs), inputs.cut, min(cut, self.blocks))
+        name = "state" if cut <= self.blocks else "pooled"
+        if name == "pooled":
+            state = self.backbone.family.finish(state)[1]
+        # Contiguous, as it is read back from a store: convolutions round other layouts otherwise.
+        return Inputs({name: state[: inputs.items].contiguous()}, inputs.count, cut)
 
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
         if guests is not None:
             raise EncoderError(f"{self.stream.name}: image encoders do not take guests yet")
         present = inputs.count > 0
-        (x,) = inputs.tensors.values()
         with running(self.stream.name):
             if inputs.cut > self.blocks:
-                return Tokens.single(self._corrected(_mean(x, inputs), present), present)
-            state = self.backbone(x, inputs.cut, self.blocks)
-            tokens, pooled = self.backbone.family.finish(state)
+                pooled = _mean(inputs.tensors["pooled"], inputs)
+                return Tokens.single(self._corrected(pooled, present), present)
+            state = self.backbone(_filled(inputs), inputs.cut, self.blocks)
+            tokens, pooled = (t[: inputs.items] for t in self.backbone.family.finish(state))
             pooled = self._corrected(_mean(pooled, inputs), present)
         return Tokens(*_side_by_side(tokens, inputs), pooled, pooled[:, None][:, :0])
 
@@ -154,6 +155,12 @@ class _ImageEncoder(Encoder):
     def _corrected(self, pooled: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Tensor:
         """The pooled vector as its adapter leaves it; an adapter's bias must not fill a missing cell."""
         return torch.where(present[:, None], self.pooled(pooled, present), 0.0)
+
+
+def _filled(inputs: Inputs) -> Tensor:
+    """The only tensor; one item of zeros where all rows are missing: libraries want at least one."""
+    (x,) = inputs.tensors.values()
+    return x if len(x) else x.new_zeros(1, *x.shape[1:])
 
 
 def _single(inputs: Inputs) -> bool:

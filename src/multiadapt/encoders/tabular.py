@@ -77,7 +77,9 @@ class _Context:
 class _Tabular(Encoder):
     """Its `width` is known after `learn` or `restore`: members times the network's width."""
 
-    def __init__(self, spec: TabularEncoder, stream: Stream, backbone: TabICLNetwork, name: str) -> None:
+    def __init__(
+        self, spec: TabularEncoder, stream: Stream, backbone: TabICLNetwork, name: str
+    ) -> None:
         super().__init__()
         self.spec, self.stream, self.name = spec, stream, name
         self.backbone = backbone
@@ -144,7 +146,11 @@ class _Tabular(Encoder):
 
     def learned(self) -> Learned:
         """The context's rows, or with `context="embeddings"` what their columns and rows became."""
-        values = {"vocabulary": self.vocabulary.to_values(), "seed": self.seed, "output": self.output}
+        values = {
+            "vocabulary": self.vocabulary.to_values(),
+            "seed": self.seed,
+            "output": self.output,
+        }
         if self.spec.context == "rows":
             known = cast(_Context, self.known)
             tensors = {"rows": torch.tensor(known.rows), "y": torch.tensor(known.y)}
@@ -172,7 +178,9 @@ class _Tabular(Encoder):
     @property
     def _views(self) -> Views:
         if self.views is None:
-            raise EncoderError(f"{self.stream.name}: an in-context encoder must learn its context first")
+            raise EncoderError(
+                f"{self.stream.name}: an in-context encoder must learn its context first"
+            )
         return self.views
 
     def _set_views(self, views: Views) -> None:
@@ -208,9 +216,7 @@ class _Tabular(Encoder):
         )  # fmt: skip
         return "row", _bins(count, most)[y].astype(np.float64)
 
-    def _fold(
-        self, seen: np.ndarray, asked: Float[np.ndarray, "q k"]
-    ) -> Float[np.ndarray, "q d"]:
+    def _fold(self, seen: np.ndarray, asked: Float[np.ndarray, "q k"]) -> Float[np.ndarray, "q d"]:
         """Embeddings of rows with only the `seen` part of the context in view."""
         return self._look(asked, self._remember(torch.from_numpy(seen))).cpu().numpy()
 
@@ -244,14 +250,12 @@ class _Tabular(Encoder):
     ) -> Float[Tensor, "b d"]:
         """Each row's vectors of all members side by side."""
         device = self.pooled.mean.device
-        seen = self._views.rows(rows)
-        found = [
-            torch.cat([self.backbone.look(x[part].to(device), m) for part in blocks(x)])
-            for x, m in zip(seen, memories, strict=True)
-            if len(rows)
-        ]
-        if not found:
+        if len(rows) == 0:
             return torch.zeros(0, self.width, device=device)
+        found = [
+            torch.cat([self.backbone.look(x[part].to(device), m) for part in blocks(len(x))])
+            for x, m in zip(self._views.rows(rows), memories, strict=True)
+        ]
         # (E, N, D) -> (N, E, D) -> (N, E*D): without the transpose rows would mix.
         return torch.stack(found).transpose(0, 1).reshape(len(rows), -1)
 
@@ -296,7 +300,8 @@ def _unstacked(tensors: Mapping[str, Tensor], members: int) -> list[Memory]:
     memories: list[Memory] = []
     for e in range(members):
         entries: dict[int, Any] = {
-            b: KVCacheEntry(kv["key"][e : e + 1], kv["value"][e : e + 1]) for b, kv in columns.items()
+            b: KVCacheEntry(kv["key"][e : e + 1], kv["value"][e : e + 1])
+            for b, kv in columns.items()
         }
         memories.append(Memory(KVCache(kv=entries), tensors["labelled"][e : e + 1]))
     return memories

@@ -30,6 +30,8 @@ __all__ = [
     "class_metrics",
     "corrected_t_test",
     "label_metrics",
+    "of_draws",
+    "resamples",
     "value_metrics",
 ]
 
@@ -55,7 +57,7 @@ class Measured(Target):
         metrics = _guarded(self.metrics(scores, labels), scores)
         values = {name: float(metric(base)[0]) for name, metric in metrics.items()}
         draws: dict[str, list[Array]] = {name: [] for name in metrics}
-        for counts in _resamples(len(labels), seed):
+        for counts in resamples(len(labels), seed):
             for name, metric in metrics.items():
                 draws[name].append(metric(counts * base))
         return {n: Estimate(v, *_interval(np.concatenate(draws[n]))) for n, v in values.items()}
@@ -81,9 +83,9 @@ class Measured(Target):
         a = _named(_guarded(self.metrics(scores_a, labels), scores_a), metric or self.metric)
         b = _named(_guarded(self.metrics(scores_b, labels), scores_b), metric or self.metric)
         difference = float(a(base)[0] - b(base)[0])
-        weights = (counts * base for counts in _resamples(len(labels), seed))
+        weights = (counts * base for counts in resamples(len(labels), seed))
         draws = np.concatenate([a(w) - b(w) for w in weights])
-        return Comparison(difference, *_interval(draws), _two_sided(draws))
+        return of_draws(difference, draws)
 
 
 def class_metrics(probabilities: Float[Array, "n c"], y: Int[Array, " n"]) -> dict[str, Metric]:
@@ -163,6 +165,11 @@ def corrected_t_test(
     )
 
 
+def of_draws(value: float, draws: Float[Array, " k"]) -> Comparison:
+    """A value with the 95 % interval of its bootstrap draws, and their two-sided p-value against 0."""
+    return Comparison(value, *_interval(draws), _two_sided(draws))
+
+
 class _Ranking:
     """Area under the ROC curve: the share of (positive, negative) pairs in order, ties count half."""
 
@@ -174,13 +181,16 @@ class _Ranking:
 
     def __call__(self, w: Float[Array, "k n"]) -> Float[Array, " k"]:
         ranked = w[:, self.order]
-        pos = np.add.reduceat(ranked * self.positive, self.starts, axis=1)
-        neg = np.add.reduceat(ranked * (1 - self.positive), self.starts, axis=1)
+        pos = ranked * self.positive
+        neg = ranked - pos
+        if len(self.starts) < len(self.order):
+            pos = np.add.reduceat(pos, self.starts, axis=1)
+            neg = np.add.reduceat(neg, self.starts, axis=1)
         below = neg.cumsum(1) - neg / 2
         return _ratio((pos * below).sum(1), pos.sum(1) * neg.sum(1))
 
 
-def _resamples(rows: int, seed: int) -> Iterator[Float[Array, "k n"]]:
+def resamples(rows: int, seed: int) -> Iterator[Float[Array, "k n"]]:
     """Counts of 1,000 bootstrap resamples, some at a time; down to 200 above 20,000 rows."""
     rng = np.random.default_rng(seed)
     total = int(np.clip(20_000_000 // rows, 200, 1000))

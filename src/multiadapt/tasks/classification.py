@@ -35,9 +35,9 @@ class Classification(TaskSpec):
 
     def check(self) -> None:
         if isinstance(self.class_weight, tuple):
-            wrong = [pair for pair in self.class_weight if not 0 < pair[1] < float("inf")]
+            wrong = [pair for pair in self.class_weight if pair[1] <= 0]
             if wrong:
-                raise SpecError(f"class weights must be above 0 and finite, got {wrong}")
+                raise SpecError(f"class weights must be above 0, got {wrong}")
 
     def learn(self, labels: pd.Series | pd.DataFrame) -> Target:
         column = one_column(labels)

@@ -73,11 +73,21 @@ def family_of(kind: str, source: str) -> type[Family]:
 
 
 def map_sites(
-    entry: str, stem: int, paths: Sequence[str], depths: Sequence[int], widths: Sequence[int]
+    entry: tuple[str, int],
+    stem: int,
+    paths: Sequence[str],
+    depths: Sequence[int],
+    widths: Sequence[int],
 ) -> tuple[Site, ...]:
-    """Sites of a CNN: after a stem of `stem` channels, stages at `paths` with their depths and widths."""
+    """Sites of a CNN.
+
+    Args:
+        entry: path of the module whose output enters block 0, and the channels it reads.
+        stem: channels that it gives.
+        paths: of the stages' lists of blocks, with the stages' `depths` and `widths`.
+    """
     stages = len(paths)
-    found = [Site("", entry, "entry", 0, 3, stem, 0, stages, layout="map")]
+    found = [Site("", entry[0], "entry", 0, entry[1], stem, 0, stages, layout="map")]
     before = stem
     for stage, (path, depth, width) in enumerate(zip(paths, depths, widths, strict=True)):
         for inner in range(depth):
@@ -90,11 +100,16 @@ def map_sites(
 
 
 def transformer_sites(
-    network: nn.Module, entry: str, layers: Mapping[Role, str], depth: int, width: int
+    network: nn.Module, entry: tuple[str, int], layers: Mapping[Role, str], depth: int, width: int
 ) -> tuple[Site, ...]:
-    """Sites of a plain transformer. `layers` gives each role's path with {} for the block's number."""
+    """Sites of a plain transformer.
+
+    Args:
+        entry: path of the module whose output enters block 0, and the width or channels it reads.
+        layers: each role's path, with {} for the block's number.
+    """
     stages = min(4, depth)
-    found = [Site("", entry, "entry", 0, 3, width, 0, stages)]
+    found = [Site("", entry[0], "entry", 0, entry[1], width, 0, stages)]
     for block in range(depth):
         for role, path in layers.items():
             module = network.get_submodule(path.format(block))

@@ -42,12 +42,20 @@ def open_network(source: str, size: int | None, revision: str | None) -> Opened:
         opened = _timm(source, size)
     else:
         opened = _pretrained(source, size, revision)
-    network = opened.family.network.requires_grad_(False).eval()
+    network = _owned(opened.family.network.requires_grad_(False).eval())
     if size is not None and size < opened.family.least:
         raise EncoderError(
             f"{source} reads pictures of at least {opened.family.least} pixels, got size={size}"
         )
     return replace(opened, origin=replace(opened.origin, sha256=_fingerprint(network)))
+
+
+def _owned(network: nn.Module) -> nn.Module:
+    """The network with tensors of its own: loading maps the file, and whoever overwrites that file
+    would change the running network."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.clone()
+    return network
 
 
 def _random(source: str, size: int | None) -> Opened:

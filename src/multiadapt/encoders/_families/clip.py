@@ -54,4 +54,6 @@ class Clip(Family):
         return state, self.network.post_layernorm(state[:, 0])
 
     def sites(self) -> tuple[Site, ...]:
-        return transformer_sites(self.network, "pre_layrnorm", _LAYERS, self.blocks, self.width)
+        return transformer_sites(
+            self.network, ("pre_layrnorm", self.width), _LAYERS, self.blocks, self.width
+        )

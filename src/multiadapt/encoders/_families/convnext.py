@@ -4,6 +4,7 @@ Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545;
 Woo et al., "ConvNeXt V2", https://arxiv.org/abs/2301.00808
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -52,6 +53,7 @@ class ConvNext(Family):
     def sites(self) -> tuple[Site, ...]:
         config = self.network.config
         paths = [f"encoder.stages.{i}.layers" for i in range(len(config.depths))]
-        return map_sites(
-            "embeddings", config.hidden_sizes[0], paths, config.depths, config.hidden_sizes
-        )
+        widths = config.hidden_sizes
+        found = map_sites(("embeddings", 3), widths[0], paths, config.depths, widths)
+        # The downsampling before a stage is no part of its first block's module.
+        return tuple(replace(s, in_width=s.out_width) if s.role == "block" else s for s in found)

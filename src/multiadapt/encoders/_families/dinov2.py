@@ -73,4 +73,4 @@ class Dinov2(Family):
 
     def sites(self) -> tuple[Site, ...]:
         layers = _LAYERS | (_GATED if self.network.config.use_swiglu_ffn else {})
-        return transformer_sites(self.network, "embeddings", layers, self.blocks, self.width)
+        return transformer_sites(self.network, ("embeddings", 3), layers, self.blocks, self.width)

@@ -48,5 +48,5 @@ class ResNet(Family):
         config = self.network.config
         paths = [f"encoder.stages.{i}.layers" for i in range(len(config.depths))]
         return map_sites(
-            "embedder", config.embedding_size, paths, config.depths, config.hidden_sizes
+            ("embedder", 3), config.embedding_size, paths, config.depths, config.hidden_sizes
         )

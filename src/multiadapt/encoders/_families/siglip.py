@@ -51,4 +51,4 @@ class Siglip(Family):
         return tokens, pooled
 
     def sites(self) -> tuple[Site, ...]:
-        return transformer_sites(self.network, "embeddings", _LAYERS, self.blocks, self.width)
+        return transformer_sites(self.network, ("embeddings", 3), _LAYERS, self.blocks, self.width)

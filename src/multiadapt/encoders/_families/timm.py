@@ -47,7 +47,7 @@ class TimmResNet(Family):
         stem, *widths = (info["num_chs"] for info in self.network.feature_info)
         depths = [len(stage) for stage in self.stages]
         paths = [f"layer{i + 1}" for i in range(len(depths))]
-        return map_sites("maxpool", stem, paths, depths, widths)
+        return map_sites(("maxpool", stem), stem, paths, depths, widths)
 
 
 class TimmViT(Family):
@@ -77,5 +77,7 @@ class TimmViT(Family):
         layers: dict[Role, str] = {
             role: path for role, path in _LAYERS.items() if path.format(0) in paths
         }
-        found = transformer_sites(self.network, "norm_pre", layers, self.blocks, self.width)
+        found = transformer_sites(
+            self.network, ("norm_pre", self.width), layers, self.blocks, self.width
+        )
         return fused(found, "query", ("query", "key", "value"))

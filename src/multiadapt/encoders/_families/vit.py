@@ -66,4 +66,4 @@ class ViT(Family):
         return tokens, tokens[:, 0]
 
     def sites(self) -> tuple[Site, ...]:
-        return transformer_sites(self.network, "embeddings", _LAYERS, self.blocks, self.width)
+        return transformer_sites(self.network, ("embeddings", 3), _LAYERS, self.blocks, self.width)

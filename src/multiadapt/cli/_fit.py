@@ -1,0 +1,46 @@
+"""multiadapt fit"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from multiadapt.cli._options import FOLDER, TABLE, Request, estimator_options
+
+__all__ = ["fit"]
+
+
+@click.command()
+@click.argument("table", type=TABLE)
+@click.option(
+    "--method",
+    default="ti-adapter",
+    show_default=True,
+    metavar="NAME",
+    help="What is trained; `multiadapt methods` lists them.",
+)
+@estimator_options
+@click.option("--val", type=TABLE, help="A table of rows to validate on.")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="End training after this long.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Write OUT.resume.safetensors while training, and continue from it where it is there.",
+)
+@click.option("--out", type=FOLDER, help="Folder to save the model in.")
+def fit(
+    method: str, val: Path | None, time_limit: float | None, resume: bool, out: Path | None, **given: Any
+) -> None:  # fmt: skip
+    """Train on TABLE (CSV, Parquet or Arrow) and save what was trained.
+
+    \b
+    multiadapt fit houses/table.csv --label price_usd --method ti-adapter \\
+        --encoder image=microsoft/resnet-50 --split-column split \\
+        --set image.variant=bc1 --out runs/houses
+    """
+    request = Request(**given)
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out: the file to continue from lies beside it")
+    from multiadapt.cli import _running
+
+    _running.fit(request, method, val=val, time_limit=time_limit, resume=resume, out=out)

@@ -1,0 +1,117 @@
+"""What `inspect` finds: in a saved model, or by counting a method's parameters without data."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+import torch
+
+from multiadapt.cli._output import show_json, show_table
+from multiadapt.cli._setting import changed, divided, encoders
+from multiadapt.encoders._base import Encoder, EncoderSpec
+from multiadapt.errors import SpecError
+from multiadapt.estimators import load
+from multiadapt.methods._base import Method
+from multiadapt.model import build_encoders, count_parts, encoder_spec
+from multiadapt.spec import resolve
+from multiadapt.types import Site, Stream
+
+__all__ = ["counted", "saved", "show"]
+
+
+def saved(folder: Path, moved: Mapping[str, str]) -> dict[str, Any]:
+    """A saved model, loaded and so checked on its golden rows."""
+    fitted = load(folder, encoders=moved, device="cpu").fitted_
+    files = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()}
+    model = fitted.model
+    streams = {s: model.encoder(s) for s in model.streams}
+    return {
+        **_totals([asdict(p) for p in model.parts()]),
+        "method": fitted.method.to_dict(),
+        "task": fitted.task.to_dict(),
+        "label": fitted.info.get("label"),
+        "training": fitted.training.to_dict(),
+        "columns": [asdict(c) for c in fitted.schema.columns],
+        "encoders": {
+            s: {**asdict(e.origin()), "holds_rows": e.learned().holds_rows} for s, e in streams.items()
+        },
+        "files": files,
+        "bytes": sum(files.values()),
+        "info": fitted.info,
+    }
+
+
+def counted(
+    method: str,
+    named: Mapping[str, str],
+    changes: Mapping[str, Any],
+    tabular_width: int | None,
+    outputs: int,
+) -> dict[str, Any]:
+    """Counts of a method on encoders of given widths; networks of random weights get no memory."""
+    parts = divided(changes)
+    if parts["training"] or parts["task"]:
+        raise SpecError(f"training and task options do not change counts, got {list(changes)}")
+    if "tabular" in named:
+        raise SpecError("a tabular encoder's width depends on the table; give --tabular-width, not --encoder tabular=")
+    spec: Method = changed(resolve("methods", method)(), parts["method"])
+    built = _built(spec, encoders(named, parts["encoders"]))
+    widths = {name: e.width for name, e in built.items()}
+    sites = [s for e in built.values() for s in e.sites()]
+    if tabular_width is not None and spec.uses(Stream("tabular", "tabular", ())):
+        widths = {"tabular": tabular_width, **widths}
+        sites.append(_pooled(tabular_width))
+    if not widths:
+        raise SpecError(f"method {method!r} reads none of what is given; name --tabular-width or --encoder image=")
+    found = count_parts(spec, sites, widths, outputs, list(built.values()))
+    return {**_totals([asdict(p) for p in found]), "method": spec.to_dict(), "widths": widths}
+
+
+def show(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """Everything as JSON, or what a person asks for first."""
+    if as_json:
+        show_json(found)
+        return
+    if "columns" in found:
+        _show_saved(found)
+    show_table(pd.DataFrame(found["parts"]))
+    click.echo(f"\ntrainable {found['trainable']:,} of {found['trainable'] + found['frozen']:,}")
+
+
+def _show_saved(found: Mapping[str, Any]) -> None:
+    click.echo(f"{found['method']['name']} for {found['label']} ({found['task']['name']})\n")
+    show_table(pd.DataFrame(found["columns"])[["name", "kind", "reason"]])
+    click.echo("")
+    for stream, origin in found["encoders"].items():
+        rows = "; its context holds training rows" if origin["holds_rows"] else ""
+        click.echo(f"encoder {stream}: {origin['source']}, licence {origin['licence']}{rows}")
+    click.echo("")
+    for name, size in found["files"].items():
+        click.echo(f"{size:>12,} bytes  {name}")
+    click.echo("")
+
+
+def _totals(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    totals = {k: sum(p[k] for p in parts) for k in ("trainable", "frozen")}
+    return {**totals, "parts": parts}
+
+
+def _built(method: Method, named: Mapping[str, str | EncoderSpec]) -> dict[str, Encoder]:
+    """Encoders of image streams that the method reads."""
+    streams = [Stream(name, "image", ()) for name in named]
+    specs = {name: encoder_spec("image", choice) for name, choice in named.items()}
+    used = [s for s in streams if method.uses(s)]
+    random = all(str(getattr(s, "source", "")).startswith("random:") for s in specs.values())
+    with torch.device("meta") if random else contextlib.nullcontext():
+        return build_encoders(used, specs, "classification")
+
+
+def _pooled(width: int) -> Site:
+    return Site(
+        "tabular", "pooled", "pooled", 0, width, width,
+        network="tabular", modality="tabular", layout="vector",
+    )  # fmt: skip

@@ -1,0 +1,43 @@
+"""Tables and JSON on standard output."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+__all__ = ["show_json", "show_table"]
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """One JSON object; what is undefined is null, which NaN is not in JSON."""
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def show_table(frame: pd.DataFrame, *, index: bool = False) -> None:
+    """A frame as text, numbers short and whole ones in thousands."""
+    formatted = frame.map(_cell)
+    click.echo(formatted.to_string(index=index, index_names=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "-"
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,167 @@
+"""What `fit` and `compare` do with a request: choose the task, build estimators, run them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from multiadapt.cli._options import Request
+from multiadapt.cli._output import show_table
+from multiadapt.cli._setting import changed, divided, encoders
+from multiadapt.data.tables import Table, read_table
+from multiadapt.errors import ArtifactError, SpecError
+from multiadapt.estimators import MultimodalClassifier, MultimodalRegressor
+from multiadapt.gather import labels_of
+from multiadapt.methods._base import Method
+from multiadapt.spec import resolve
+
+__all__ = ["estimator", "fit", "read", "task_of"]
+
+MANY = 20
+"""More different numbers than this are a regression."""
+
+
+def fit(
+    request: Request,
+    method: str,
+    *,
+    val: Path | None,
+    time_limit: float | None,
+    resume: bool,
+    out: Path | None,
+) -> None:
+    """Fit, print what was trained and how well, save."""
+    if out is not None:
+        _check_place(out)
+    table = read(request)
+    task = task_of(request, table.frame)
+    model = estimator(request, method, task, request.changes)
+    file = out.with_name(f"{out.name}.resume.safetensors") if resume and out else None
+    model.fit(
+        table.frame,
+        label=request.labels,
+        val_data=val,
+        split_column=request.split_column,
+        groups=request.groups,
+        sample_weight=request.sample_weight,
+        root=table.root,
+        time_limit=time_limit,
+        resume=file,
+    )
+    _show_fit(model)
+    if out is None:
+        click.echo("not saved: name a folder with --out to keep it", err=True)
+        return
+    model.save(out)
+    click.echo(f"saved in {out}", err=True)
+    if file is not None and model.fitted_.info["history"]["stopped"] not in ("interrupt", "time_limit"):
+        file.unlink(missing_ok=True)  # a run that ended early can still be continued
+
+
+def read(request: Request) -> Table:
+    return read_table(request.table, where=request.where, root=request.root)
+
+
+def task_of(request: Request, frame: pd.DataFrame) -> str:
+    """The task that was asked for, or the one that the labels look like, said in one line."""
+    labels = labels_of(frame, None, request.labels)
+    if request.task != "auto":
+        return request.task
+    task, why = _guessed(labels, request.separator)
+    if not request.quiet:
+        click.echo(f"task: {task}, because {why}; --task names another", err=True)
+    return task
+
+
+def estimator(
+    request: Request, method: str, task: str, changes: Mapping[str, Any]
+) -> MultimodalClassifier | MultimodalRegressor:
+    """An unfitted estimator; every option that is given is used, or refused."""
+    parts = divided(changes)
+    spec: Method = changed(resolve("methods", method)(), parts["method"])
+    options = {
+        "encoders": encoders(request.encoder, parts["encoders"]) or None,
+        "training": changed(spec.training, parts["training"]) if parts["training"] else None,
+        "column_types": dict(request.column_type) or None,
+        "seed": request.seed,
+        "validation": request.validation,
+        "on_error": request.on_error,
+        "max_files": request.max_files,
+        "device": request.device,
+        "memory": request.memory,
+        "verbose": not request.quiet,
+    }
+    options |= _task_options(request, task, parts["task"])
+    kind = MultimodalRegressor if task == "regression" else MultimodalClassifier
+    return kind(spec, **options)
+
+
+_TASK_OPTIONS = {
+    "classification": ("metric", "class_weight"),
+    "multilabel": ("metric", "separator"),
+    "regression": ("metric", "target"),
+}
+
+
+def _task_options(request: Request, task: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the task, from their own flags or from --set task.NAME=..."""
+    named = {n: getattr(request, n) for n in ("metric", "target", "class_weight", "separator")}
+    given = {n: v for n, v in named.items() if v is not None} | dict(changes)
+    unknown = [n for n in given if n not in _TASK_OPTIONS[task]]
+    if unknown:
+        raise SpecError(f"the task {task} has no option {unknown}; it has {', '.join(_TASK_OPTIONS[task])}")
+    if task == "multilabel" and len(request.label) == 1 and "separator" not in given:
+        return given  # cells that are lists already; others are refused with their values
+    if task == "classification" and len(request.label) > 1:
+        raise SpecError(f"classification has one label column, got {list(request.label)}; use multilabel")
+    return given
+
+
+def _guessed(labels: pd.Series | pd.DataFrame, separator: str | None) -> tuple[str, str]:
+    if isinstance(labels, pd.DataFrame):
+        return "multilabel", f"there are {labels.shape[1]} label columns"
+    if separator is not None:
+        return "multilabel", "a separator is given"
+    name, different = repr(labels.name), labels.dropna()
+    if len(different) and isinstance(different.iloc[0], (list, tuple)) or _has_arrays(different):
+        return "multilabel", f"the cells of {name} are lists"
+    count = different.nunique()
+    if not is_numeric_dtype(labels) or is_bool_dtype(labels):
+        return "classification", f"{name} holds {count} different words"
+    if (different % 1 != 0).any():
+        return "regression", f"{name} holds numbers with fractions"
+    if count > MANY:
+        return "regression", f"{name} holds {count} different numbers, more than {MANY}"
+    return "classification", f"{name} holds {count} different whole numbers, at most {MANY}"
+
+
+def _has_arrays(labels: pd.Series) -> bool:
+    return bool(len(labels)) and hasattr(labels.iloc[0], "tolist") and getattr(labels.iloc[0], "ndim", 0) == 1
+
+
+def _check_place(out: Path) -> None:
+    """Now, and not after hours of training."""
+    if out.exists() and not (out / "config.json").exists() and any(out.iterdir()):
+        raise ArtifactError(f"{out} holds other files; name a new folder or an earlier artifact")
+
+
+def _show_fit(model: MultimodalClassifier | MultimodalRegressor) -> None:
+    show_table(model.parameters())
+    info = model.fitted_.info
+    click.echo("")
+    if "validation" in info:
+        click.echo(f"validation on {info['validation_rows']} given rows, 95 % intervals:")
+        show_table(pd.DataFrame(info["validation"]).T, index=True)
+    elif best := _best_epoch(info["history"]):
+        names = {"validation_metric": model.fitted_.target.metric, "validation_loss": "loss"}
+        words = [f"{names[k]} {best[k]:.4g}" for k in names if k in best]
+        rows = info["validation_rows"]
+        click.echo(f"validation on {rows} rows held out of training: {', '.join(words) or 'none'}")
+
+
+def _best_epoch(history: Mapping[str, Any]) -> Mapping[str, float]:
+    epochs: Sequence[Mapping[str, float]] = history["epochs"]
+    return epochs[history["best_epoch"] - 1] if epochs and history["best_epoch"] else {}

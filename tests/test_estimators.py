@@ -1,0 +1,291 @@
+"""What scikit-learn and a person with a table expect of the estimators."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars
+import pyarrow
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from tiny import make_table
+
+from multiadapt import Frozen, MultimodalClassifier, MultimodalRegressor, TIAdapter, Training
+from multiadapt.data.splits import LeakWarning
+from multiadapt.errors import CellError, SchemaError, SpecError, TargetError
+
+SHORT = Training(epochs=1, batch_size=16)
+
+
+def classifier(network: Path, method: object = "frozen", **options: object) -> MultimodalClassifier:
+    options = {"encoders": {"image": str(network), "tabular": "mlp"}, "training": SHORT, "verbose": False} | options
+    return MultimodalClassifier(method, **options)
+
+
+def regressor(network: Path, method: object = "frozen", **options: object) -> MultimodalRegressor:
+    options = {"encoders": {"image": str(network), "tabular": "mlp"}, "training": SHORT, "verbose": False} | options
+    return MultimodalRegressor(method, **options)
+
+
+MLP = {"encoders": {"tabular": "mlp"}, "training": Training(epochs=40, batch_size=16), "verbose": False}
+NOT_APPLICABLE = {
+    "check_sample_weights_shape": "weights are per row",
+}
+
+
+@parametrize_with_checks(
+    [MultimodalClassifier("tabular-only", **MLP), MultimodalRegressor("trees", verbose=False)],
+    expected_failed_checks=lambda estimator: {
+        "check_sample_weight_equivalence_on_dense_data": "rows are held out and batches drawn by position",
+        "check_sample_weights_invariance": "rows are held out and batches drawn by position",
+        "check_fit2d_1sample": "one row cannot be split; the error names rows, not samples",
+        "check_readonly_memmap_input": "labels that scikit-learn maps read-only are too few per class",
+        "check_dict_unchanged": "predict caches nothing on the estimator; see the fitted model",
+    },
+)
+def test_scikit_learn_checks(estimator, check) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)  # made-up tables repeat values
+        check(estimator)
+
+
+def test_clone_and_nested_parameters(network: Path) -> None:
+    model = regressor(network, TIAdapter())
+    copy = clone(model).set_params(method__image__variant="bc1", training__epochs=7, seed=3)
+    assert (copy.method.image.variant, copy.training.epochs, copy.seed) == ("bc1", 7, 3)
+    assert (model.method.image.variant, model.training.epochs, model.seed) == ("bc2", 1, 0)
+    assert model.get_params()["method__image__r"] == 16
+    with pytest.raises(SpecError, match=r"ImageBranch has no option \['width'\]"):
+        copy.set_params(method__image__width=2)
+
+
+def test_grid_search_over_specs(network, table, photos) -> None:
+    frame, y = table[["size", "colour"]], table["price"]
+    grid = {"method": [Frozen(), TIAdapter()], "training__learning_rate": [1e-3, 1e-2]}
+    search = GridSearchCV(regressor(network), grid, cv=2, error_score="raise").fit(frame, y)
+    assert len(search.cv_results_["params"]) == 4
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_pipeline(network, table) -> None:
+    half = FunctionTransformer(lambda frame: frame.assign(size=frame["size"] / 2))
+    pipe = make_pipeline(half, regressor(network)).fit(table[["size", "colour"]], table["price"])
+    assert pipe.predict(table[["size", "colour"]]).index.equals(table.index)
+
+
+@pytest.mark.parametrize("make", [polars.from_pandas, pyarrow.Table.from_pandas], ids=["polars", "arrow"])
+def test_other_tables_predict_the_same(make, network, table, photos) -> None:
+    frame = table.drop(columns="price").reset_index(drop=True)
+    expected = classifier(network).fit(frame, label="kind", root=photos).predict(frame)
+    got = classifier(network).fit(make(frame), label="kind", root=photos).predict(make(frame))
+    assert got.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_files_are_read_with_paths_relative_to_them(suffix, network, tmp_path) -> None:
+    frame = make_table(tmp_path).drop(columns="price").reset_index(drop=True)
+    path = tmp_path / f"table.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    model = classifier(network).fit(path, label="kind")
+    assert model.predict(path).tolist() == model.predict(frame, root=tmp_path).tolist()
+
+
+def test_fit_takes_exactly_one_of_y_and_label(network, table, photos) -> None:
+    with pytest.raises(SpecError, match="exactly one of y and label=, got neither"):
+        regressor(network).fit(table)
+    with pytest.raises(SpecError, match="exactly one of y and label=, got both"):
+        regressor(network).fit(table, table["price"], label="price")
+
+
+def test_unfitted_estimator_says_so(network, table) -> None:
+    with pytest.raises(NotFittedError, match="this MultimodalRegressor is not fitted yet"):
+        regressor(network).predict(table)
+
+
+def test_split_column_never_reads_test_rows(network, tmp_path) -> None:
+    frame = make_table(tmp_path).drop(columns="price")
+    frame["split"] = ["train"] * 40 + ["val"] * 10 + ["test"] * 10
+    for name in frame["front"][50:]:
+        (tmp_path / name).unlink()
+    model = classifier(network).fit(frame, label="kind", split_column="split", root=tmp_path)
+    assert model.fitted_.info["rows"], model.fitted_.info["validation_rows"] == (40, 10)
+    with pytest.raises(CellError, match="10 are neither"):
+        model.predict(frame)
+
+
+def test_split_column_without_training_rows_is_refused(network, table) -> None:
+    with pytest.raises(SchemaError, match=r"must mark the training rows 'train'; it holds \['a'\]"):
+        regressor(network).fit(table.assign(part="a"), label="price", split_column="part")
+
+
+def test_validation_rows_are_given_once(network, table, photos) -> None:
+    marked = table.assign(part=["train"] * 40 + ["val"] * 20)
+    with pytest.raises(SpecError, match="both val_data and 'val' rows of 'part' are given"):
+        regressor(network).fit(marked, label="price", split_column="part", val_data=table, root=photos)
+    with pytest.raises(SpecError, match=r"val_data is a pair \(X, y\) when y is given"):
+        regressor(network).fit(table, label="price", val_data=(table, table["price"]), root=photos)
+
+
+def test_groups_stay_on_one_side(network, table, photos) -> None:
+    frame = table[["size", "colour", "price"]].assign(seller=np.arange(60) // 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeakWarning)
+        model = regressor(network).fit(frame, label="price", groups="seller")
+    assert "seller" not in [c.name for s in model.fitted_.schema.streams() for c in s.columns]
+
+
+def test_one_corrupt_file_in_a_hundred_shifts_no_prediction(network, tmp_path) -> None:
+    frame = make_table(tmp_path, rows=100).drop(columns=["price", "back"])
+    model = classifier(network).fit(frame, label="kind", root=tmp_path)
+    before = model.predict_proba(frame)
+    (tmp_path / frame["front"].iloc[41]).write_bytes(b"no image")
+    with pytest.raises(CellError, match=r"row 141 \(position 41\), column 'front', file 'photos/41_front.png'"):
+        model.predict_proba(frame)
+    model.on_error = "missing"
+    after = model.predict_proba(frame)
+    others = np.arange(100) != 41
+    np.testing.assert_allclose(after[others], before[others], rtol=1e-5)
+    assert not np.allclose(after.iloc[41], before.iloc[41])
+
+
+def test_unreadable_files_at_fit_are_one_report(network, tmp_path) -> None:
+    frame = make_table(tmp_path).drop(columns="price")
+    for i in range(12):
+        (tmp_path / frame["front"].iloc[i]).write_bytes(b"")
+    with pytest.raises(CellError, match=r"12 are neither[\s\S]*and 2 more[\s\S]*on_error=\"missing\"") as caught:
+        classifier(network, column_types={"front": "image"}).fit(frame, label="kind", root=tmp_path)
+    assert str(caught.value).count("the file is empty (0 bytes)") == 10
+    model = classifier(network, column_types={"front": "image"}, on_error="missing")
+    assert len(model.fit(frame, label="kind", root=tmp_path).predict(frame)) == 60
+
+
+def test_several_files_in_a_cell_are_their_mean(network, table, photos) -> None:
+    both = table.assign(both=table["front"] + ";" + table["back"])[["both", "kind"]]
+    model = classifier(network).fit(both, label="kind", root=photos)
+    swapped = table.assign(both=table["back"] + ";" + table["front"])[["both"]]
+    np.testing.assert_allclose(model.predict_proba(both), model.predict_proba(swapped), rtol=1e-4)
+    with pytest.raises(CellError, match="may hold at most 1 files, got 2"):
+        classifier(network, max_files=1).fit(both, label="kind", root=photos)
+
+
+def test_arrays_in_cells_are_images(network, table) -> None:
+    rng = np.random.default_rng(0)
+    pictures = pd.Series(list(rng.integers(0, 256, (60, 20, 20, 3), np.uint8)), index=table.index)
+    frame = pd.DataFrame({"picture": pictures, "price": table["price"]})
+    model = regressor(network, column_types={"picture": "image"}).fit(frame, label="price")
+    assert len(model.predict(frame)) == 60
+
+
+def test_multilabel_from_lists_text_and_columns(network, table) -> None:
+    tags = [["big", "new"] if s > 50 else ["new"] if i % 3 else [] for i, s in enumerate(table["size"].fillna(0))]
+    frame = table[["size", "colour"]].copy()
+    lists = classifier(network).fit(frame.assign(tags=tags), label="tags")
+    text = classifier(network, separator="|").fit(frame.assign(tags=["|".join(t) for t in tags]), label="tags")
+    columns = frame.assign(big=["big" in t for t in tags], new=["new" in t for t in tags]).astype({"big": int, "new": int})
+    several = classifier(network).fit(columns, label=["big", "new"])
+    answers = [m.predict(frame) for m in (lists, text, several)]
+    assert all(a.columns.tolist() == ["big", "new"] for a in answers)
+    assert answers[0].equals(answers[1])
+    assert answers[0].to_numpy().tolist() == answers[2].to_numpy().tolist()
+
+
+def test_evaluate_gives_intervals(network, table, photos) -> None:
+    frame = table.drop(columns="kind")
+    found = regressor(network).fit(frame, label="price", root=photos).evaluate(frame)
+    assert found.columns.tolist() == ["value", "low", "high"]
+    assert {"r2", "rmse", "mae"} <= set(found.index)
+    assert (found["low"] <= found["value"]).all()
+    assert (found["value"] <= found["high"]).all()
+
+
+def test_log_target_predicts_positive_values(network, table) -> None:
+    frame = table[["size", "colour", "price"]]
+    predicted = regressor(network, target="log").fit(frame, label="price").predict(frame)
+    assert (predicted > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda t: t.iloc[:0], (SchemaError, TargetError), "ha(s|ve) (none|rows)|no rows|0 rows"),
+        (lambda t: t.iloc[:1], (SchemaError, TargetError), "at least 2 rows|varies"),
+        (lambda t: t.assign(price=1.0), TargetError, "all 60 rows have the value 1"),
+        (lambda t: t.assign(price=[np.nan, *t["price"][1:]]), TargetError, "row 100"),
+        (lambda t: t.assign(size=[np.inf, *t["size"][1:]]), SchemaError, "column 'size' must hold finite"),
+        (lambda t: t.drop(columns="price"), SchemaError, r"columns 'price' \(label\) are absent"),
+        (lambda t: t[["price"]], SchemaError, "finds no column that it reads"),
+        (lambda t: pd.concat([t, t[["size"]]], axis=1), SchemaError, "size"),
+    ],
+    ids=["no rows", "one row", "constant", "label missing", "infinite", "no label", "no features", "twice"],
+)
+def test_bad_table_at_fit(change, error, words, network, table) -> None:
+    with pytest.raises(error, match=words):
+        regressor(network).fit(change(table[["size", "colour", "price"]]), label="price")
+
+
+def test_one_class_is_refused(network, table) -> None:
+    with pytest.raises(TargetError, match="class"):
+        classifier(network).fit(table[["size"]].assign(kind="red"), label="kind")
+
+
+def test_useless_columns_do_no_harm(network, table) -> None:
+    frame = table[["size", "price"]].assign(empty=np.nan, same="x", when=pd.Timestamp("2026-01-01"))
+    frame["when"] += pd.to_timedelta(np.arange(60), "D")
+    model = regressor(network).fit(frame, label="price")
+    kinds = {c.name: c.kind for c in model.fitted_.schema.columns}
+    assert (kinds["empty"], kinds["same"], kinds["when"]) == ("ignore", "ignore", "datetime")
+    assert np.isfinite(model.predict(frame)).all()
+
+
+def test_table_at_predict(network, table) -> None:
+    frame = table[["size", "colour", "price"]]
+    model = regressor(network).fit(frame, label="price")
+    expected = model.predict(frame)
+    assert model.predict(frame.assign(extra=1)[["extra", "colour", "size"]]).equals(expected)
+    assert len(model.predict(frame.iloc[:0])) == 0
+    assert len(model.predict(frame.iloc[:1])) == 1
+    assert np.isfinite(model.predict(frame.assign(colour="violet"))).all()  # never seen
+    repeated = pd.concat([frame.iloc[:2], frame.iloc[:2]])
+    assert model.predict(repeated).index.tolist() == [100, 101, 100, 101]
+    with pytest.raises(SchemaError, match=r"\['colour'\].*absent.*'colours'"):
+        model.predict(frame.rename(columns={"colour": "colours"}))
+    with pytest.raises(SchemaError, match="column 'size' must hold numbers"):
+        model.predict(frame.assign(size=["big", *frame["size"][1:]]))
+
+
+def test_unknown_names_are_refused(network, table, photos) -> None:
+    with pytest.raises(SpecError, match="no methods is named 'ti-adaptor'; there are"):
+        regressor(network, "ti-adaptor").fit(table, label="price", root=photos)
+    with pytest.raises(SpecError, match=r"encoders are named by modality or column; \['img'\]"):
+        regressor(network, encoders={"img": "starter"}).fit(table, label="price", root=photos)
+    with pytest.raises(SpecError, match="MLPEncoder reads tabular columns, not image columns"):
+        regressor(network, encoders={"image": "mlp"}).fit(table, label="price", root=photos)
+
+
+@pytest.mark.parametrize("weight", [[-1.0] * 60, [0.0] * 60, [np.nan] * 60])
+def test_weights_that_mean_nothing_are_refused(weight, network, table) -> None:
+    with pytest.raises(SpecError, match="sample_weight must hold finite numbers of at least 0"):
+        regressor(network).fit(table[["size", "price"]], label="price", sample_weight=np.array(weight))
+
+
+def test_fit_says_what_each_column_is(network, table, photos, capfd) -> None:
+    regressor(network, verbose=True).fit(table, label="price", root=photos)
+    said = capfd.readouterr().err
+    for words in ("size", "numeric:", "front", "image:", "it is the label", "trained 1 of 1 epochs"):
+        assert words in said
+
+
+def test_identical_pictures_across_the_split_are_counted(network, tmp_path) -> None:
+    frame = make_table(tmp_path).drop(columns=["price", "back"])
+    frame["split"] = ["train"] * 40 + ["val"] * 20
+    for i in range(3):
+        Image.open(tmp_path / frame["front"].iloc[i]).save(tmp_path / frame["front"].iloc[50 + i])
+    with pytest.warns(LeakWarning, match="3"):
+        classifier(network).fit(frame, label="kind", split_column="split", root=tmp_path)

@@ -1,0 +1,147 @@
+"""What must hold for every method of the folder, on one tiny table."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from multiadapt import MultimodalRegressor, TIAdapter, Training
+from multiadapt.errors import SpecError
+from multiadapt.fitted import Fitted
+from multiadapt.methods._base import Method
+from multiadapt.methods._image_branch import ImageBranch
+from multiadapt.spec import names, resolve
+
+METHODS = names("methods")
+SHORT = Training(epochs=2, batch_size=16)
+
+
+def fitted(method: Method | str, table: pd.DataFrame, photos: Path, network: Path, **options: object) -> MultimodalRegressor:
+    model = MultimodalRegressor(
+        method,
+        encoders={"image": str(network), "tabular": "mlp"},
+        training=options.pop("training", SHORT),
+        verbose=False,
+        **options,
+    )
+    return model.fit(table.drop(columns="kind"), label="price", root=photos)
+
+
+def frozen_tensors(model: Fitted) -> dict[str, torch.Tensor]:
+    trained = {n for n, p in model.model.named_parameters() if p.requires_grad}
+    return {
+        n: t.clone()
+        for n, t in model.model.state_dict().items()
+        if n not in trained and not n.startswith("adapters.") and ".pooled." not in n
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_fits_predicts_and_keeps_order(name: str, table, photos, network) -> None:
+    before = table.copy(deep=True)
+    model = fitted(name, table, photos, network)
+    predicted = model.predict(table)
+    assert predicted.index.equals(table.index)
+    assert predicted.name == "price"
+    assert np.isfinite(predicted).all()
+    shuffled = table.sample(frac=1, random_state=1)
+    pd.testing.assert_series_equal(model.predict(shuffled), predicted.loc[shuffled.index], rtol=1e-5)
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_the_same_for_a_seed(name: str, table, photos, network) -> None:
+    first, second = (fitted(name, table, photos, network).predict(table) for _ in range(2))
+    assert first.equals(second)
+
+
+@pytest.mark.parametrize("name", [m for m in METHODS if m not in ("trees", "full")])
+def test_frozen_stays_frozen(name: str, table, photos, network) -> None:
+    start = fitted(name, table, photos, network, training=Training(epochs=1, learning_rate=1e-12))
+    end = fitted(name, table, photos, network, training=Training(epochs=2, learning_rate=0.1))
+    one, two = frozen_tensors(start.fitted_), frozen_tensors(end.fitted_)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(t, two[n]) for n, t in one.items())
+
+
+def test_full_moves_weights_but_no_running_statistic(table, photos, network) -> None:
+    model = fitted("full", table, photos, network, training=Training(epochs=2, learning_rate=0.01))
+    backbone = model.fitted_.model.encoder("front").backbone.network
+    fresh = type(backbone).from_pretrained(network).state_dict()
+    moved = {n for n, t in backbone.state_dict().items() if not torch.equal(t, fresh[n])}
+    parameters = {n for n, _ in backbone.named_parameters()}
+    assert moved <= parameters  # running statistics are buffers
+    assert {n for n in parameters if n.endswith("convolution.weight")} <= moved
+
+
+@pytest.mark.parametrize("variant", ["embedding", "bc1", "bc2"])
+def test_step_0_equals_the_frozen_model(variant: str, table, photos, network) -> None:
+    tiny = Training(epochs=1, learning_rate=1e-30, normalize=False)
+    method = TIAdapter(image=ImageBranch(variant=variant))
+    adapted = fitted(method, table, photos, network, training=tiny)
+    model = adapted.fitted_.model
+    for adapter in model.adapters.values():
+        for parameter in adapter.parameters():
+            assert parameter.requires_grad
+    bare = copy.deepcopy(model)
+    for module in bare.modules():
+        module._forward_hooks.clear()
+    with_adapters = adapted.fitted_.scores(table, photos)
+    adapted.fitted_.model = bare
+    np.testing.assert_allclose(adapted.fitted_.scores(table, photos), with_adapters, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["embedding", "bc1", "bc2"])
+def test_gradient_reaches_every_trained_parameter(variant: str, table, photos, network) -> None:
+    method = TIAdapter(image=ImageBranch(variant=variant, init="normal"))
+    model = fitted(method, table, photos, network).fitted_.model.train()
+    for adapter in model.adapters.values():
+        for parameter in adapter.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)  # zero gates hide what lies before them
+    encoder = model.encoder("front")
+    pixels = encoder.prepare([[np.full((32, 32, 3), i * 9, np.uint8)] for i in range(8)])
+    rows = table.iloc[:8][["size"]].assign(colour=table["colour"].iloc[:8].astype(object))
+    inputs = {"front": pixels, "back": pixels, "tabular": model.encoder("tabular").prepare(rows)}
+    model(inputs).square().sum().backward()
+    blind = [n for n, p in model.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0]
+    unseen = [n for n in blind if n.endswith(("categories.table.weight", "missing"))]
+    assert blind == unseen
+
+
+def test_columns_share_one_network_and_its_adapters(table, photos, network) -> None:
+    model = fitted(TIAdapter(), table, photos, network).fitted_.model
+    assert model.encoder("front").backbone is model.encoder("back").backbone
+    shared = [a for s, a in model.placed.items() if s.stream == "front"]
+    assert shared == [a for s, a in model.placed.items() if s.stream == "back"]
+    own = fitted(TIAdapter(image=ImageBranch(share=False)), table, photos, network).fitted_.model
+    assert len(own.adapters) == 2 * len(shared) + 1
+    both = ("adapters front", "adapters back")
+    assert sum(p.trainable for p in own.parts() if p.part in both) == 2 * next(
+        p.trainable for p in model.parts() if p.part == "adapters front + back"
+    )
+
+
+def test_more_stages_than_the_network_has_is_refused(table, photos, network) -> None:
+    with pytest.raises(SpecError, match="'bc3' adapts the last 3 stages, but the network of 'front' has 2"):
+        fitted(TIAdapter(image=ImageBranch(variant="bc3")), table, photos, network)
+    with pytest.raises(SpecError, match=r"stages must lie in 1..2 for 'front', got \(0,\)"):
+        fitted(TIAdapter(image=ImageBranch(stages=(0,))), table, photos, network)
+    with pytest.raises(SpecError, match="adapts no stages"):
+        ImageBranch(variant="embedding", stages=(1,))
+
+
+def test_stages_choose_where_adapters_sit(table, photos, network) -> None:
+    first = fitted(TIAdapter(image=ImageBranch(stages=(1,))), table, photos, network).fitted_.model
+    assert {s.stage for s in first.placed if s.modality == "image"} == {0}
+    assert first.cuts()["front"] == 0
+    last = fitted(TIAdapter(image=ImageBranch(variant="bc1")), table, photos, network).fitted_.model
+    assert {s.stage for s in last.placed if s.modality == "image"} == {1}
+    assert last.cuts()["front"] == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_name_is_the_file(name: str) -> None:
+    assert resolve("methods", name)().name == name

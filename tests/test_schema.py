@@ -1,0 +1,404 @@
+"""Kinds are guessed by stated rules, and cells mean the same whatever the reader made of them."""
+
+import datetime
+import decimal
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from multiadapt.data.batches import cells, tabular_cells
+from multiadapt.data.images import Reading
+from multiadapt.data.schema import Schema, guess_schema
+from multiadapt.data.tables import read_chunks, read_table
+from multiadapt.data.values import text
+from multiadapt.errors import SchemaError
+from multiadapt.types import Column, Stream
+
+N = 40
+
+
+def kind(values: object, name: str = "x", **options) -> tuple[str, str]:
+    """Kind of the one column of a table, and why."""
+    frame = pd.DataFrame({name: pd.Series(values)})
+    (column,) = guess_schema(frame, root=None, **options).columns
+    return column.kind, column.reason
+
+
+def words(n: int, distinct: int, length: int) -> list[str]:
+    return [" ".join([f"w{i % distinct}"] * length) for i in range(n)]
+
+
+RULES = {
+    "few numbers": (
+        "x",
+        [0, 1] * 20,
+        "numeric",
+        "40 of 40 values are numbers",
+    ),
+    "missing numbers": ("x", [1.5, None] * 20 + [2], "numeric", "21 of 21 values are numbers"),
+    "number words": ("x", ["1", " 2.5 "] * 20, "numeric", "40 of 40 values are numbers"),
+    "decimals": ("x", [decimal.Decimal("1.5"), 2] * 9, "numeric", "18 of 18 values are numbers"),
+    "zipcode": (
+        "zipcode",
+        [90210, 85255] * 9,
+        "numeric",
+        '18 of 18 values are numbers; if they are codes, column_types={"zipcode": "categorical"}',
+    ),
+    "steps": (
+        "x",
+        range(5, 5 + 2 * N, 2),
+        "identifier",
+        "all 40 values differ and are whole numbers in steps of 2",
+    ),
+    "few in steps": ("age", range(19), "numeric", "19 of 19 values are numbers"),
+    "id": (
+        "user_id",
+        [5, 9, 2],
+        "identifier",
+        "all 3 values differ and are whole numbers, and the name says id",
+    ),
+    "camel id": ("userId", [5, 9, 2], "identifier", "all 3 values differ"),
+    "not an id": ("paid", [5, 9, 2], "numeric", "3 of 3 values are numbers"),
+    "repeated id": ("user_id", [5, 9, 9], "numeric", "3 of 3 values are numbers"),
+    "row numbers of a CSV": ("Unnamed: 0", range(3), "identifier", "all 3 values differ"),
+    "codes": (
+        "x",
+        [f"u{i}" for i in range(N)],
+        "identifier",
+        "all 40 values differ and are single words",
+    ),
+    "booleans": ("x", [True, False] * 9, "categorical", "values are true or false"),
+    "booleans or nothing": ("x", [True, False, None] * 9, "categorical", "2 distinct values in 18"),
+    "words": (
+        "x",
+        words(N, 3, 1),
+        "categorical",
+        "3 distinct values in 40, 1.0 words on average",
+    ),
+    "three colours": ("x", ["red", "green", "blue"], "categorical", "3 distinct values in 3"),
+    "mixed": (
+        "x",
+        ["a", "b", 1, 2.0] * 10,
+        "categorical",
+        "4 distinct values in 40, 1.0 words on average; 20 are numbers, the others not",
+    ),
+    "captions": (
+        "x",
+        words(200, 60, 7),
+        "text",
+        "60 of 200 values differ, 7.0 words on average: not used yet, left out",
+    ),
+    "names": ("x", words(N, N, 2), "text", "40 of 40 values differ, 2.0 words on average"),
+    "nothing": ("x", [None, "", np.nan, " "], "ignore", "all values are missing"),
+    "constant number": (
+        "x",
+        [3.0, 3.0, None],
+        "ignore",
+        "constant: all 2 values present are 3",
+    ),
+    "constant word": ("x", ["a", "a"], "ignore", "constant: all 2 values present are a"),
+    "no rows": ("x", [], "ignore", "the table has no rows"),
+    "dates": (
+        "x",
+        ["2026-01-31", "2026-02-01T10:30:00+02:00", ""],
+        "datetime",
+        "2 of 2 values are ISO 8601 dates",
+    ),
+    "date objects": ("x", [datetime.date(2026, 1, 1), datetime.date(2025, 1, 1)], "datetime", "2"),
+    "timestamps": ("x", pd.date_range("2026-01-01", periods=3), "datetime", "3 of 3 values are"),
+    "ambiguous dates": ("x", ["01/02/2026", "03/02/2026"] * 9, "categorical", "2 distinct values"),
+    "today": ("x", ["today", "now"] * 9, "categorical", "2 distinct values"),
+    "durations": (
+        "x",
+        pd.to_timedelta([1, 2], unit="h"),
+        "ignore",
+        "values of type timedelta64.* are not supported: turn them into numbers or words",
+    ),
+    "complex": ("x", [1j, 2j], "ignore", "values of type complex128 are not supported"),
+    "lists": ("x", [[1, 2], [3]], "ignore", "values such as list are not supported"),
+    "category": (
+        "x",
+        pd.Categorical([3, 5, 3]),
+        "categorical",
+        "the table's own type; 2 distinct values",
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_kind_follows_its_rule_and_says_why(rule):
+    name, values, expected, reason = RULES[rule]
+    found, why = kind(values, name)
+    assert found == expected, why
+    assert pd.Series(why).str.match(reason).all(), why
+
+
+def photos(root: Path, n: int = N) -> list[str]:
+    (root / "photos").mkdir(exist_ok=True)
+    for i in range(n):
+        Image.new("RGB", (2, 2), (i, i, i)).save(root / "photos" / f"{i}.png")
+    return [f"photos/{i}.png" for i in range(n)]
+
+
+@pytest.mark.parametrize("form", ["text", "semicolons", "lists", "category", "bytes", "arrays"])
+def test_files_that_all_open_are_images(form, tmp_path):
+    names = photos(tmp_path)
+    values = {
+        "text": names,
+        "semicolons": [f"{a};{b}" for a, b in zip(names[1:], names, strict=False)],
+        "lists": [[a, a] for a in names],
+        "category": pd.Categorical(names),
+        "bytes": [(tmp_path / a).read_bytes() for a in names],
+        "arrays": [np.zeros((2, 2, 3), np.uint8) for _ in names],
+    }[form]
+    frame = pd.DataFrame({"photo": pd.Series(values)})
+    (column,) = guess_schema(frame, root=tmp_path).columns
+    n = len(frame)
+    assert (column.kind, column.reason) == (
+        "image",
+        f"{n} of {n} sampled values (seed 0) open as images",
+    )
+
+
+def test_one_file_that_does_not_open_is_told_with_the_remedy(tmp_path, caplog):
+    names = photos(tmp_path)
+    (tmp_path / names[3]).write_bytes(b"")
+    frame = pd.DataFrame({"photo": names})
+    with caplog.at_level(logging.WARNING, "multiadapt"):
+        (column,) = guess_schema(frame, root=tmp_path).columns
+    assert column.kind == "ignore"
+    assert "39 of 40 sampled values (seed 0) open as images; not 'photos/3.png': the file is empty" in column.reason  # fmt: skip
+    assert 'column_types={"photo": "image"}' in column.reason
+    assert column.reason in caplog.text
+    (column,) = guess_schema(frame, root=tmp_path, column_types={"photo": "image"}).columns
+    assert (column.kind, column.reason) == ("image", "declared in column_types")
+
+
+def test_photos_under_another_root_are_told_with_the_remedy(tmp_path, caplog):
+    (column,) = guess_schema(pd.DataFrame({"photo": photos(tmp_path)}), root=tmp_path / "x").columns
+    assert column.kind == "ignore"
+    assert "0 of 40" in column.reason
+    assert "no such file in " in column.reason
+    assert "pass root=" in caplog.text
+
+
+MEDIA = {
+    "audio": {"wav": b"RIFF\0\0\0\0WAVEfmt ", "flac": b"fLaC\0", "mp3": b"ID3\3"},
+    "video": {"mp4": b"\0\0\0\x18ftypisom", "webm": b"\x1a\x45\xdf\xa3", "avi": b"RIFF\0\0\0\0AVI "},
+}
+
+
+@pytest.mark.parametrize("expected", MEDIA)
+def test_sounds_and_films_are_recognised_and_left_out(expected, tmp_path):
+    names = []
+    for suffix, start in MEDIA[expected].items():
+        (tmp_path / f"a.{suffix}").write_bytes(start)
+        names.append(f"a.{suffix}")
+    schema = guess_schema(pd.DataFrame({"clip": names}), root=tmp_path)
+    assert schema.columns[0].kind == expected
+    assert schema.columns[0].reason.endswith(f"are {expected} files: not used yet, left out")
+    assert schema.streams() == ()
+
+
+@pytest.mark.parametrize("content", [b"text", None])
+def test_a_name_alone_makes_no_sound(content, tmp_path):
+    if content:
+        (tmp_path / "a.wav").write_bytes(content)
+    (column,) = guess_schema(pd.DataFrame({"clip": ["a.wav", "a.wav", "b.wav"]}), root=tmp_path).columns
+    assert column.kind == "categorical"
+
+
+def test_reserved_columns_are_no_features():
+    frame = pd.DataFrame({"a": [1, 2, 4], "y": [1.0, np.inf, 2]})
+    schema = guess_schema(frame, root=None, reserved={"y": "label", "elsewhere": "weight"})
+    assert schema.lines() == ["a  numeric: 3 of 3 values are numbers", "y  ignore: used as label"]
+    assert [c.name for s in schema.streams() for c in s.columns] == ["a"]
+
+
+def test_declared_kinds_win():
+    types = {"zipcode": "categorical", "note": "ignore", "day": "datetime", "few": "numeric"}
+    frame = pd.DataFrame(
+        {"zipcode": [1, 2], "note": ["a", "b"], "day": ["2026-01-01", None], "few": [7, 7]}
+    )
+    schema = guess_schema(frame, root=None, column_types=types)  # type: ignore[arg-type]
+    assert {c.name: c.kind for c in schema.columns} == types
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ({"z": "image"}, r"column_types names \['z'\], which are absent; the table has \['a', 'y'\]"),
+        ({"a": "picture"}, r"column_types\['a'\] must be one of .*'image'.*, got 'picture'"),
+        ({"a": "text"}, r"column_types\['a'\]: text columns are not supported yet by this version"),
+        ({"a": "audio"}, "audio columns are not supported yet"),
+        ({"a": "video"}, "video columns are not supported yet"),
+        ({"y": "numeric"}, r"names \['y'\], which have another role: \{'y': 'label'\}"),
+        ({"a": "datetime"}, r"column 'a' must hold dates as YYYY-MM-DD.*\n  row 0: 1"),
+    ],
+)
+def test_a_declaration_that_cannot_hold_is_an_error(types, message):
+    frame = pd.DataFrame({"a": [1, 2], "y": [3, 4]})
+    with pytest.raises(SchemaError, match=message):
+        guess_schema(frame, root=None, column_types=types, reserved={"y": "label"})
+
+
+def test_streams_are_the_table_first_then_each_image_column():
+    kinds = ("image", "numeric", "text", "image", "datetime", "identifier", "categorical")
+    schema = Schema(tuple(Column(f"c{i}", kind, "") for i, kind in enumerate(kinds)))
+    assert [(s.name, s.modality, [c.name for c in s.columns]) for s in schema.streams()] == [
+        ("tabular", "tabular", ["c1", "c4", "c6"]),
+        ("c0", "image", ["c0"]),
+        ("c3", "image", ["c3"]),
+    ]
+
+
+def test_an_image_column_may_not_be_called_tabular(tmp_path):
+    frame = pd.DataFrame({"tabular": photos(tmp_path)})
+    with pytest.raises(SchemaError, match="an image column may not be called 'tabular'"):
+        guess_schema(frame, root=tmp_path)
+
+
+def test_a_schema_survives_json(tmp_path):
+    frame = pd.DataFrame({"photo": photos(tmp_path), "a": range(N)})
+    schema = guess_schema(frame, root=tmp_path, max_files=3)
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+    assert str(tmp_path) not in json.dumps(schema.to_dict())
+
+
+def test_guessing_leaves_the_table_alone_and_repeats_itself(tmp_path):
+    frame = pd.DataFrame({"photo": photos(tmp_path), "a": words(N, 3, 1), 5: range(N)})
+    kept = frame.copy(deep=True)
+    assert guess_schema(frame, root=tmp_path) == guess_schema(frame, root=tmp_path)
+    pd.testing.assert_frame_equal(frame, kept)
+
+
+# The cells of a batch
+
+MIXED = Schema(
+    (
+        Column("size", "numeric", ""),
+        Column("code", "categorical", ""),
+        Column("day", "datetime", ""),
+    )
+)
+
+
+def mixed(**columns) -> pd.DataFrame:
+    """Tabular cells of a table of size, code and day."""
+    (stream,) = MIXED.streams()
+    return tabular_cells(MIXED.conform(pd.DataFrame(columns)), stream)
+
+
+def test_tabular_cells_are_numbers_names_and_a_calendar():
+    found = mixed(
+        size=["1.5", "", None],
+        code=[1, 2.5, np.nan],
+        day=["2026-11-22T06:30", "1969-12-31", None],
+    )
+    assert list(found) == ["size", "code"] + [
+        f"day.{part}" for part in ("year", "month", "day", "weekday", "hour", "days")
+    ]
+    assert found["code"].tolist() == ["1", "2.5", None]
+    assert found["code"].dtype == object
+    assert set(found.drop(columns="code").dtypes) == {np.dtype("float64")}
+    np.testing.assert_array_equal(found["size"], [1.5, np.nan, np.nan])
+    days = (datetime.date(2026, 11, 22) - datetime.date(1970, 1, 1)).days
+    assert found.filter(like="day").iloc[0].tolist() == [2026, 11, 22, 6, 6.5, days + 6.5 / 24]
+    assert found.filter(like="day").iloc[1].tolist() == [1969, 12, 31, 2, 0, -1]
+    assert found.filter(like="day").iloc[2].isna().all()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1", "0"],
+        ["01", "-0"],
+        [1, 0],
+        [1.0, 0.0],
+        ["1.0", "0."],
+        [np.int8(1), "00"],
+        pd.array([1, 0], dtype="Int64"),
+        pd.Categorical([1, 0]),
+        pl.Series([1, 0]).to_pandas(),
+    ],
+    ids=repr,
+)
+def test_a_category_has_one_name_whatever_the_reader_made_of_it(values):
+    found = mixed(size=[1, 2], code=values, day=[None, None])
+    assert found["code"].tolist() == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (True, "True"),
+        ("TRUE", "True"),
+        (np.bool_(False), "False"),
+        ("-007.50", "-7.5"),
+        (".5", "0.5"),
+        ("1e5", "1e5"),
+        ("1.2.3", "1.2.3"),
+        ("-", "-"),
+        ("9" * 5000, "9" * 5000),
+        (" x ", "x"),
+        ("", None),
+        (pd.NaT, None),
+    ],
+)
+def test_names_of_categories(value, name):
+    assert text(value) == name
+
+
+@given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none()))
+def test_naming_a_category_twice_changes_nothing(value):
+    assert text(text(value)) == text(value)
+
+
+def test_chunks_conform_to_what_the_whole_table_is(tmp_path):
+    rows = {"size": ["1", "", "2.5"], "code": ["01", "true", "b"], "day": ["", "", "2026-01-01"]}
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    whole = MIXED.conform(read_table(tmp_path / "a.csv").frame)
+    chunks = [MIXED.conform(chunk) for chunk in read_chunks(tmp_path / "a.csv", 1)]
+    pd.testing.assert_frame_equal(pd.concat(chunks), whole)
+
+
+def test_conforming_keeps_rows_index_and_the_table_itself():
+    frame = pd.DataFrame({"extra": [0, 1, 2], "size": [3, 1, 2], "code": ["c", "a", "b"], "day": None})
+    frame.index = [7, 7, 5]
+    kept = frame.copy(deep=True)
+    once = MIXED.conform(frame)
+    assert list(once) == ["size", "code", "day"]
+    assert once.index.tolist() == [7, 7, 5]
+    assert once["size"].tolist() == [3, 1, 2]
+    pd.testing.assert_frame_equal(MIXED.conform(once), once)
+    pd.testing.assert_frame_equal(frame, kept)
+
+
+def test_an_absent_column_may_be_allowed_as_missing():
+    found = MIXED.conform(pd.DataFrame({"size": [1]}), missing_ok=True)
+    assert found.isna().to_numpy().tolist() == [[False, True, True]]
+
+
+def test_no_rows_conform():
+    (stream,) = MIXED.streams()
+    frame = MIXED.conform(pd.DataFrame({"size": [], "code": [], "day": []}))
+    assert tabular_cells(frame, stream).shape == (0, 8)
+
+
+def test_cells_go_to_the_reader_of_their_stream(tmp_path):
+    frame = pd.DataFrame({"photo": [*photos(tmp_path, 2), None], "a": [1, 2, 3]}, index=[2, 2, 9])
+    schema = guess_schema(frame, root=tmp_path)
+    table, photo = schema.streams()
+    reading = Reading(tmp_path)
+    assert cells(frame, table, reading)["a"].tolist() == [1, 2, 3]  # type: ignore[index]
+    assert [len(row) for row in cells(frame, photo, reading)] == [1, 1, 0]  # type: ignore[attr-defined]
+    with pytest.raises(SchemaError, match="stream 's': audio cells are not supported yet"):
+        cells(frame, Stream("s", "audio", ()), reading)

@@ -1,0 +1,250 @@
+"""The loop: resuming to the same bits, stopping, what is kept in memory, sums that must agree."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from multiadapt import MultimodalClassifier, TIAdapter, Training
+from multiadapt.errors import ArtifactError, SpecError
+from multiadapt.methods._image_branch import ImageBranch
+from multiadapt.training import _ResumeFile
+
+METHOD = TIAdapter(image=ImageBranch(variant="bc1"))
+
+
+def classifier(network: Path, training: Training, **options: object) -> MultimodalClassifier:
+    encoders = {"image": str(network), "tabular": "mlp"}
+    return MultimodalClassifier(METHOD, encoders=encoders, training=training, verbose=False, **options)
+
+
+def fit(network, table, photos, training, **given) -> MultimodalClassifier:
+    options = given.pop("options", {})
+    frame = table.drop(columns="price")
+    return classifier(network, training, **options).fit(frame, label="kind", root=photos, **given)
+
+
+def state(model: MultimodalClassifier) -> dict[str, torch.Tensor]:
+    return model.fitted_.model.trained_state()
+
+
+def same_bits(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(t, two[k]) for k, t in one.items())
+
+
+def test_a_run_learns_what_the_photo_shows(network, table, photos) -> None:
+    model = fit(network, table, photos, Training(epochs=15, batch_size=16, learning_rate=1e-2))
+    history = model.fitted_.info["history"]["epochs"]
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert model.evaluate(table, root=photos).loc["accuracy", "value"] > 0.9
+
+
+class Cut(Exception):
+    """Stands for the power going out."""
+
+
+@pytest.mark.parametrize("batch", range(1, 9))
+def test_resume_at_any_step_gives_the_same_bits(batch, network, table, photos, tmp_path, monkeypatch) -> None:
+    training = Training(epochs=3, batch_size=16, accumulate=2, clip=1.0)
+    whole = fit(network, table, photos, training)
+    monkeypatch.setattr(_ResumeFile, "every", 0.0)
+    write, calls = _ResumeFile.write, []
+
+    def cut_after(self, *given) -> None:
+        write(self, *given)
+        calls.append(1)
+        if len(calls) == batch:
+            raise Cut
+
+    monkeypatch.setattr(_ResumeFile, "write", cut_after)
+    with pytest.raises(Cut):
+        fit(network, table, photos, training, resume=tmp_path / "run")
+    monkeypatch.setattr(_ResumeFile, "write", write)
+    resumed = fit(network, table, photos, training, resume=tmp_path / "run")
+    assert same_bits(state(whole), state(resumed))
+    assert [e["loss"] for e in whole.fitted_.info["history"]["epochs"]] == [
+        e["loss"] for e in resumed.fitted_.info["history"]["epochs"]
+    ]
+
+
+SCRIPT = """
+import sys
+import pandas as pd, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from multiadapt import MultimodalClassifier, TIAdapter, Training
+from multiadapt.methods._image_branch import ImageBranch
+from multiadapt.training import _ResumeFile
+_ResumeFile.every = 0.0
+network, photos, out, resume = sys.argv[1:]
+model = MultimodalClassifier(TIAdapter(image=ImageBranch(variant="bc1")), encoders={"image": network, "tabular": "mlp"},
+    training=Training(epochs=30, batch_size=16, patience=None), verbose=False)
+frame = pd.read_parquet(Path(photos) / "table.parquet").drop(columns="price")
+model.fit(frame, label="kind", root=photos, resume=resume)
+model.save(out)
+"""
+
+
+def test_resume_after_kill_9_gives_the_same_bits(network, photos, tmp_path) -> None:
+    def start(name: str) -> subprocess.Popen[bytes]:
+        places = [str(network), str(photos), str(tmp_path / name), str(tmp_path / f"{name}.resume")]
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, *places], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    whole, killed = start("whole"), start("killed")
+    file = tmp_path / "killed.resume"
+    while not file.exists() and killed.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)  # somewhere in the middle of an epoch
+    assert killed.poll() is None, "it ended before it could be killed"
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert start("killed").wait() == 0
+    assert whole.wait() == 0
+    one, two = (load_file(tmp_path / n / "adapter.safetensors") for n in ("whole", "killed"))
+    assert same_bits(one, two)
+
+
+def test_resume_file_holds_trainables_and_optimizer_only(network, table, photos, tmp_path) -> None:
+    model = fit(network, table, photos, Training(epochs=1), resume=tmp_path / "run")
+    kept = load_file(tmp_path / "run")
+    assert {k.split(":")[0] for k in kept} <= {"now", "best", "optimizer", "gradient", "rng"}
+    assert {k.removeprefix("now:") for k in kept if k.startswith("now:")} == state(model).keys()
+
+
+def test_resume_file_of_another_run_is_refused(network, table, photos, tmp_path) -> None:
+    fit(network, table, photos, Training(epochs=1), resume=tmp_path / "run")
+    with pytest.raises(ArtifactError, match="belongs to another run"):
+        fit(network, table, photos, Training(epochs=2), resume=tmp_path / "run")
+
+
+def test_finished_run_is_not_trained_again(network, table, photos, tmp_path) -> None:
+    first = fit(network, table, photos, Training(epochs=2), resume=tmp_path / "run")
+    again = fit(network, table, photos, Training(epochs=2), resume=tmp_path / "run")
+    assert same_bits(state(first), state(again))
+    assert len(again.fitted_.info["history"]["epochs"]) == 2
+
+
+def test_interrupt_keeps_the_best_so_far(network, table, photos, monkeypatch, caplog) -> None:
+    from multiadapt import training as loop
+
+    two = fit(network, table, photos, Training(epochs=2, batch_size=16))
+    order = loop._Run._order
+
+    def interrupted(self):
+        if self.at.epoch == 2:
+            raise KeyboardInterrupt
+        return order(self)
+
+    monkeypatch.setattr(loop._Run, "_order", interrupted)
+    model = fit(network, table, photos, Training(epochs=9, batch_size=16))
+    assert "interrupted: the best weights so far" in caplog.text
+    assert model.fitted_.info["history"]["stopped"] == "interrupt"
+    assert same_bits(state(model), state(two))
+
+
+def test_time_limit_ends_early_and_still_predicts(network, table, photos) -> None:
+    model = fit(network, table, photos, Training(epochs=10_000, patience=None), time_limit=0.5)
+    history = model.fitted_.info["history"]
+    assert history["stopped"] == "time_limit"
+    assert 1 <= len(history["epochs"]) < 10_000
+    assert model.predict(table).isin(["red", "blue"]).all()
+
+
+def test_patience_stops_and_restores_the_best_epoch(network, table, photos) -> None:
+    training = Training(epochs=60, batch_size=16, learning_rate=0.05, patience=2)
+    history = fit(network, table, photos, training).fitted_.info["history"]
+    losses = [e["validation_loss"] for e in history["epochs"]]
+    assert history["stopped"] == "patience"
+    assert history["best_epoch"] == int(np.argmin(losses)) + 1 == len(losses) - 2
+
+
+def test_without_validation_the_last_epoch_stays(network, table, photos) -> None:
+    model = fit(network, table, photos, Training(epochs=3), options={"validation": 0.0})
+    assert model.fitted_.info["history"]["best_epoch"] == 3
+    assert model.fitted_.info["validation_rows"] == 0
+
+
+def test_learning_rate_follows_the_schedule(network, table, photos) -> None:
+    training = Training(epochs=5, decay_every=2, decay=0.5, learning_rate=1e-3, patience=None)
+    records = fit(network, table, photos, training).fitted_.info["history"]["epochs"]
+    assert [r["learning_rate"] for r in records] == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4]
+
+
+def test_kept_prefix_changes_nothing(network, table, photos) -> None:
+    training = Training(epochs=2, batch_size=16)
+    kept = fit(network, table, photos, training)
+    streamed = fit(network, table, photos, training, options={"memory": 0.0})
+    first = [m.fitted_.info["history"]["epochs"][0]["loss"] for m in (kept, streamed)]
+    assert first[0] == pytest.approx(first[1], rel=1e-5)
+    np.testing.assert_allclose(
+        kept.fitted_.scores(table, photos), streamed.fitted_.scores(table, photos), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_what_does_not_fit_in_memory_is_said(network, table, photos, caplog) -> None:
+    with caplog.at_level("INFO", "multiadapt"):
+        fit(network, table, photos, Training(epochs=1), options={"memory": 1e-6})
+    assert "does not fit in memory and is computed again in every epoch" in caplog.text
+
+
+def test_accumulated_batches_are_one_large_batch(network, table, photos) -> None:
+    """Without BatchNorm, which sees each batch alone, and of equal sizes (48 rows train)."""
+    method = TIAdapter(image=ImageBranch(variant="bc1", norm=False))
+    base = {"epochs": 2, "normalize": False, "patience": None}
+    found = [
+        MultimodalClassifier(
+            method, encoders={"image": str(network), "tabular": "starter"}, training=t, verbose=False
+        ).fit(table.drop(columns=["price", "size", "colour"]), label="kind", root=photos)
+        for t in (Training(batch_size=48, **base), Training(batch_size=24, accumulate=2, **base))
+    ]
+    for name, tensor in state(found[0]).items():
+        torch.testing.assert_close(tensor, state(found[1])[name], rtol=1e-3, atol=1e-5)
+
+
+def test_bf16_agrees_with_fp32_roughly(network, table, photos) -> None:
+    losses = [
+        fit(network, table, photos, Training(epochs=2, precision=p)).fitted_.info["history"]["epochs"][-1]["loss"]
+        for p in ("fp32", "bf16")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    assert losses[0] != losses[1]
+
+
+def test_sample_weights_of_zero_are_rows_that_are_not_there(network, table, photos) -> None:
+    """Full-batch training without BatchNorm or statistics over rows: weightless rows leave no trace."""
+    weight = np.ones(len(table))
+    weight[::3] = 0
+    method = TIAdapter(image=ImageBranch(variant="bc1", norm=False))
+    training = Training(epochs=2, batch_size=1000, normalize=False)
+
+    def trained(rows: np.ndarray, weight: np.ndarray | None) -> dict[str, torch.Tensor]:
+        model = MultimodalClassifier(
+            method, encoders={"image": str(network)}, training=training, verbose=False, validation=0.0
+        )
+        frame = table[["front", "kind"]].iloc[rows]
+        return state(model.fit(frame, label="kind", root=photos, sample_weight=weight))
+
+    every, some = np.arange(len(table)), np.flatnonzero(weight)
+    one, two = trained(every, weight), trained(some, None)
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("epochs", 0, "epochs must be at least 1, got 0"),
+        ("learning_rate", 0.0, r"learning_rate must be above 0, got 0\.0"),
+        ("precision", "fp8", "precision must be one of 'fp32', 'bf16', got 'fp8'"),
+    ],
+)
+def test_recipe_refuses_what_cannot_train(option: str, value: object, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        Training(**{option: value})
