@@ -49,6 +49,7 @@ ARCHITECTURE = {
     "ff_factor": 2,
     "zero_init": False,
 }
+STARTERS = {"classification": "tabular-classifier", "regression": "tabular-regressor"}
 HEADS = {
     "classification": {"max_classes": 10},
     "regression": {"max_classes": 0, "num_quantiles": 99},
@@ -75,7 +76,7 @@ class Table:
 def seed_everything(seed: int) -> None:
     """The prior draws from all three generators."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
 
 
@@ -106,7 +107,8 @@ def write_chunk(path: Path, index: int, seed: int) -> None:
 def read_chunk(path: Path) -> Iterator[Table]:
     """The chunk's tables; a table whose target is constant teaches nothing and is left out."""
     chunk = load_file(path)
-    for features, target, width in zip(*(chunk[k] for k in ("features", "target", "widths"))):
+    columns = (chunk[key] for key in ("features", "target", "widths"))
+    for features, target, width in zip(*columns, strict=True):
         table = Table(features[:, : int(width)].float().numpy(), target.numpy())
         if np.isfinite(table.features).all() and table.target.std() > 0.1:
             yield table
@@ -211,9 +213,7 @@ def clustered(
     return table.features, ((view[:, None] - centres) ** 2).sum(2).argmin(1)
 
 
-def shifted(
-    table: Table, classes: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def shifted(table: Table, classes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Random classes that each move the mean of some columns."""
     rows, width = table.features.shape
     labels = rng.choice(classes, rows, p=rng.dirichlet(np.full(classes, 3.0)))
@@ -330,7 +330,7 @@ def guessing_loss(task: str, drawn: tuple[Tensor, Tensor, int]) -> Tensor:
 
 
 def held_out_batches(tables: list[Table], task: str, seed: int) -> list[tuple[Tensor, Tensor, int]]:
-    return [batch(tables, task, 1.0, np.random.default_rng([seed, 7, i])) for i in range(32)]
+    return [batch(tables, task, 1.0, np.random.default_rng([seed, 7, i])) for i in range(12)]
 
 
 @torch.no_grad()
@@ -499,7 +499,7 @@ def main() -> None:
     size = sum(p.numel() for p in run.model.parameters())
     say(options.log, f"{len(training)} tables, {size} parameters, held-out guessing {guess:.4f}")
     train(run, training, batches, options.log)
-    export(run, options.out / f"tabular-{options.task}", torch.float16)
+    export(run, options.out / STARTERS[options.task], torch.float16)
 
 
 if __name__ == "__main__":

@@ -34,21 +34,25 @@ def regressor(network: Path, method: object = "frozen", **options: object) -> Mu
     return MultimodalRegressor(method, **options)
 
 
-MLP = {"encoders": {"tabular": "mlp"}, "training": Training(epochs=40, batch_size=16), "verbose": False}
-NOT_APPLICABLE = {
-    "check_sample_weights_shape": "weights are per row",
+QUICK = {
+    "encoders": {"tabular": "mlp"},
+    "training": Training(epochs=12, batch_size=32, learning_rate=0.02),
+    "verbose": False,
+}
+TYPED = hasattr(MultimodalClassifier.__init__, "__wrapped__")  # by the tests' shape checker
+UNTYPED = {
+    "check_do_not_raise_errors_in_init_or_set_params": "the shape checker does",
+    "check_sample_weights_not_an_array": "the shape checker refuses it",
 }
 
 
 @parametrize_with_checks(
-    [MultimodalClassifier("tabular-only", **MLP), MultimodalRegressor("trees", verbose=False)],
+    [MultimodalClassifier("tabular-only", **QUICK), MultimodalRegressor("trees", verbose=False)],
     expected_failed_checks=lambda estimator: {
         "check_sample_weight_equivalence_on_dense_data": "rows are held out and batches drawn by position",
-        "check_sample_weights_invariance": "rows are held out and batches drawn by position",
-        "check_fit2d_1sample": "one row cannot be split; the error names rows, not samples",
-        "check_readonly_memmap_input": "labels that scikit-learn maps read-only are too few per class",
-        "check_dict_unchanged": "predict caches nothing on the estimator; see the fitted model",
-    },
+        "check_methods_subset_invariance": "float32 sums of another batch differ by 2e-7",
+    }
+    | (UNTYPED if TYPED else {}),
 )
 def test_scikit_learn_checks(estimator, check) -> None:
     with warnings.catch_warnings():
@@ -98,7 +102,7 @@ def test_files_are_read_with_paths_relative_to_them(suffix, network, tmp_path) -
 
 
 def test_fit_takes_exactly_one_of_y_and_label(network, table, photos) -> None:
-    with pytest.raises(SpecError, match="exactly one of y and label=, got neither"):
+    with pytest.raises(SpecError, match="exactly one of y and label=, got neither: it requires y"):
         regressor(network).fit(table)
     with pytest.raises(SpecError, match="exactly one of y and label=, got both"):
         regressor(network).fit(table, table["price"], label="price")
@@ -158,10 +162,10 @@ def test_one_corrupt_file_in_a_hundred_shifts_no_prediction(network, tmp_path) -
 def test_unreadable_files_at_fit_are_one_report(network, tmp_path) -> None:
     frame = make_table(tmp_path).drop(columns="price")
     for i in range(12):
-        (tmp_path / frame["front"].iloc[i]).write_bytes(b"")
+        (tmp_path / frame["front"].iloc[i]).write_text(f"no image {i}")
     with pytest.raises(CellError, match=r"12 are neither[\s\S]*and 2 more[\s\S]*on_error=\"missing\"") as caught:
         classifier(network, column_types={"front": "image"}).fit(frame, label="kind", root=tmp_path)
-    assert str(caught.value).count("the file is empty (0 bytes)") == 10
+    assert str(caught.value).count("not an image in JPEG") == 10
     model = classifier(network, column_types={"front": "image"}, on_error="missing")
     assert len(model.fit(frame, label="kind", root=tmp_path).predict(frame)) == 60
 
@@ -187,7 +191,7 @@ def test_multilabel_from_lists_text_and_columns(network, table) -> None:
     tags = [["big", "new"] if s > 50 else ["new"] if i % 3 else [] for i, s in enumerate(table["size"].fillna(0))]
     frame = table[["size", "colour"]].copy()
     lists = classifier(network).fit(frame.assign(tags=tags), label="tags")
-    text = classifier(network, separator="|").fit(frame.assign(tags=["|".join(t) for t in tags]), label="tags")
+    text = classifier(network, separator="|").fit(frame.assign(tags=["|".join(t) or "|" for t in tags]), label="tags")
     columns = frame.assign(big=["big" in t for t in tags], new=["new" in t for t in tags]).astype({"big": int, "new": int})
     several = classifier(network).fit(columns, label=["big", "new"])
     answers = [m.predict(frame) for m in (lists, text, several)]
@@ -214,10 +218,10 @@ def test_log_target_predicts_positive_values(network, table) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda t: t.iloc[:0], (SchemaError, TargetError), "ha(s|ve) (none|rows)|no rows|0 rows"),
-        (lambda t: t.iloc[:1], (SchemaError, TargetError), "at least 2 rows|varies"),
+        (lambda t: t.iloc[:0], SchemaError, "at least 2 rows, got none"),
+        (lambda t: t.iloc[:1], SchemaError, "at least 2 rows, got 1 sample"),
         (lambda t: t.assign(price=1.0), TargetError, "all 60 rows have the value 1"),
-        (lambda t: t.assign(price=[np.nan, *t["price"][1:]]), TargetError, "row 100"),
+        (lambda t: t.assign(price=[np.nan, *t["price"][1:]]), TargetError, r"has none in 1 of 60 rows \(100\)"),
         (lambda t: t.assign(size=[np.inf, *t["size"][1:]]), SchemaError, "column 'size' must hold finite"),
         (lambda t: t.drop(columns="price"), SchemaError, r"columns 'price' \(label\) are absent"),
         (lambda t: t[["price"]], SchemaError, "finds no column that it reads"),
@@ -278,7 +282,7 @@ def test_weights_that_mean_nothing_are_refused(weight, network, table) -> None:
 def test_fit_says_what_each_column_is(network, table, photos, capfd) -> None:
     regressor(network, verbose=True).fit(table, label="price", root=photos)
     said = capfd.readouterr().err
-    for words in ("size", "numeric:", "front", "image:", "it is the label", "trained 1 of 1 epochs"):
+    for words in ("size", "numeric:", "front", "image:", "used as label", "trained 1 of 1 epochs"):
         assert words in said
 
 

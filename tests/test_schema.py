@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +125,19 @@ RULES = {
     ),
     "complex": ("x", [1j, 2j], "ignore", "values of type complex128 are not supported"),
     "lists": ("x", [[1, 2], [3]], "ignore", "values such as list are not supported"),
+    "bytes": ("x", [b"a", b"b"], "ignore", "values such as bytes are not supported"),
+    "arrow words": (
+        "x",
+        pd.array(["a", None, "a b"], dtype=pd.ArrowDtype(pa.string())),
+        "categorical",
+        "2 distinct values in 2",
+    ),
+    "arrow decimals": (
+        "x",
+        pd.array([decimal.Decimal("1.5"), decimal.Decimal(2)], pd.ArrowDtype(pa.decimal128(9, 2))),
+        "numeric",
+        "2 of 2 values are numbers",
+    ),
     "category": (
         "x",
         pd.Categorical([3, 5, 3]),
@@ -192,7 +206,11 @@ def test_photos_under_another_root_are_told_with_the_remedy(tmp_path, caplog):
 
 MEDIA = {
     "audio": {"wav": b"RIFF\0\0\0\0WAVEfmt ", "flac": b"fLaC\0", "mp3": b"ID3\3"},
-    "video": {"mp4": b"\0\0\0\x18ftypisom", "webm": b"\x1a\x45\xdf\xa3", "avi": b"RIFF\0\0\0\0AVI "},
+    "video": {
+        "mp4": b"\0\0\0\x18ftypisom",
+        "webm": b"\x1a\x45\xdf\xa3",
+        "avi": b"RIFF\0\0\0\0AVI ",
+    },
 }
 
 
@@ -212,7 +230,9 @@ def test_sounds_and_films_are_recognised_and_left_out(expected, tmp_path):
 def test_a_name_alone_makes_no_sound(content, tmp_path):
     if content:
         (tmp_path / "a.wav").write_bytes(content)
-    (column,) = guess_schema(pd.DataFrame({"clip": ["a.wav", "a.wav", "b.wav"]}), root=tmp_path).columns
+    (column,) = guess_schema(
+        pd.DataFrame({"clip": ["a.wav", "a.wav", "b.wav"]}), root=tmp_path
+    ).columns
     assert column.kind == "categorical"
 
 
@@ -235,7 +255,10 @@ def test_declared_kinds_win():
 @pytest.mark.parametrize(
     ("types", "message"),
     [
-        ({"z": "image"}, r"column_types names \['z'\], which are absent; the table has \['a', 'y'\]"),
+        (
+            {"z": "image"},
+            r"column_types names \['z'\], which are absent; the table has \['a', 'y'\]",
+        ),
         ({"a": "picture"}, r"column_types\['a'\] must be one of .*'image'.*, got 'picture'"),
         ({"a": "text"}, r"column_types\['a'\]: text columns are not supported yet by this version"),
         ({"a": "audio"}, "audio columns are not supported yet"),
@@ -371,7 +394,9 @@ def test_chunks_conform_to_what_the_whole_table_is(tmp_path):
 
 
 def test_conforming_keeps_rows_index_and_the_table_itself():
-    frame = pd.DataFrame({"extra": [0, 1, 2], "size": [3, 1, 2], "code": ["c", "a", "b"], "day": None})
+    frame = pd.DataFrame(
+        {"extra": [0, 1, 2], "size": [3, 1, 2], "code": ["c", "a", "b"], "day": None}
+    )
     frame.index = [7, 7, 5]
     kept = frame.copy(deep=True)
     once = MIXED.conform(frame)

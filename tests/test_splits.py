@@ -101,13 +101,13 @@ def test_a_seed_decides_the_split(groups):
 
 
 def test_splits_that_cannot_be_made_are_errors():
-    with pytest.raises(SpecError, match="fraction must be between 0 and 1, got 1.0"):
+    with pytest.raises(SpecError, match=r"fraction must be between 0 and 1, got 1.0"):
         holdout(10, fraction=1.0)
-    with pytest.raises(SpecError, match="k must be between 2 and .* rows or groups, 3; got 4"):
+    with pytest.raises(SpecError, match=r"k must be between 2 and .* rows or groups, 3; got 4"):
         folds(3, 4)
-    with pytest.raises(SpecError, match="rows or groups, 2; got 3"):
+    with pytest.raises(SpecError, match=r"rows or groups, 2; got 3"):
         folds(4, 3, groups=np.array([0, 0, 1, 1]))
-    with pytest.raises(SpecError, match="one value per row, 4; got 3"):
+    with pytest.raises(SpecError, match=r"one value per row, 4; got 3"):
         holdout(4, strata=np.zeros(3))
 
 
@@ -146,7 +146,9 @@ def test_equal_files_on_both_sides_are_counted(parts, tmp_path):
 def test_equal_groups_on_both_sides_are_counted(parts, tmp_path):
     parts["val"]["owner"] = ["a", "a", "b", "z", None]
     (message,) = straddling(parts, tmp_path, "owner")
-    assert message.startswith("2 values of 'owner' stand in both train and val, in 5 rows, for exam")
+    assert message.startswith(
+        "2 values of 'owner' stand in both train and val, in 5 rows, for exam"
+    )
 
 
 def test_only_files_of_equal_size_are_read(parts, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from tabicl import TabICLClassifier, TabICLRegressor
@@ -24,6 +25,7 @@ from multiadapt.encoders._folds import choose_context, choose_folds, out_of_fold
 from multiadapt.encoders.mlp import MLPEncoder
 from multiadapt.encoders._views import Views
 from multiadapt.encoders.tabular import TabularEncoder
+from multiadapt.encoders.trees import TreesEncoder
 from multiadapt.errors import EncoderError, SpecError
 from multiadapt.types import Column, Inputs, Labels, Stream
 
@@ -419,7 +421,7 @@ def test_rows_outside_a_capped_context_see_all_of_it(source: str, caplog):
     frame = table(60)
     with caplog.at_level(logging.INFO, "multiadapt"):
         encoder, vectors = in_context(source, frame, labels(frame), max_context=20, members=2)
-    assert "a context of 20 of 60 training rows, embedded by 2 members of width 32" in caplog.text
+    assert "a context of 20 of 60 training rows, 2 members of width 32" in caplog.text
     outside = np.setdiff1d(np.arange(60), choose_context(labels(frame).y, 20, seed=0))
     new = at_the_end(encoder, frame)
     assert torch.allclose(vectors[outside], new[outside], atol=1e-5)
@@ -442,8 +444,7 @@ def test_more_labels_than_the_network_knows_are_grouped_and_said_so(source: str,
     found = Labels("classification", np.arange(60) % 7, 7)
     with caplog.at_level(logging.INFO, "multiadapt"):
         encoder, _ = in_context(source, frame, found, members=2)
-    line = "classification with 7 different labels, in 4 groups of like frequency; row output"
-    assert line in caplog.text
+    assert "7 different labels in 4 groups of like frequency, row output" in caplog.text
     assert encoder.learned().tensors["y"].unique().tolist() == [0, 1, 2, 3]
     assert torch.isfinite(at_the_end(encoder, frame)).all()
 
@@ -452,7 +453,7 @@ def test_several_labels_a_row_are_grouped_too(source: str, caplog):
     frame = table(60)
     with caplog.at_level(logging.INFO, "multiadapt"):
         encoder, _ = in_context(source, frame, labels(frame, "multilabel"), members=2)
-    assert "multilabel with" in caplog.text
+    assert "different labels in" in caplog.text
     again = restored(
         TabularEncoder(source=source, members=2),
         encoder,
@@ -581,3 +582,124 @@ def test_the_hubs_checkpoint_names_its_revision_and_licence(monkeypatch, tmp_pat
     origin = TabularEncoder(source="tabicl").open("classification").origin  # type: ignore[union-attr]
     assert (origin.revision, origin.licence) == ("abc123", "BSD-3-Clause")
     assert asked[0].startswith("jingang/TabICL/tabicl-classifier-v2")
+
+
+def grown(frame: pd.DataFrame, found: Labels, seed: int = 0, **options: object) -> Encoder:
+    encoder = TreesEncoder(**options).build(STREAM, None, "net")  # type: ignore[arg-type]
+    assert encoder.learn(frame, found, seed) is None
+    return encoder
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as scikit-learn's trees read it: they cannot bin a column without a number."""
+    return nan(frame).assign(empty=0.0)
+
+
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_trees_score_as_scikit_learn_does_before_and_after_saving(classes: int):
+    frame, new = table(300), table(80, seed=1)
+    new.loc[:9, "colour"] = "violet"  # unseen
+    new.loc[10:12, "size"] = np.inf
+    y = labels(frame, "regression").y
+    if classes:
+        y = np.digitize(y, [0.0] if classes == 2 else [-0.5, 0.5])
+    found = Labels("classification" if classes else "regression", y, classes)
+    encoder = grown(frame, found, max_iter=20)
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    theirs = kind(max_iter=20, early_stopping=False, random_state=0)
+    theirs.set_params(categorical_features=["colour", "nothing"]).fit(plain(frame), y)
+    score = theirs.decision_function if classes else theirs.predict
+    expected = torch.tensor(score(plain(new)), dtype=torch.float32).reshape(80, -1)
+    assert torch.allclose(pooled(encoder, encoder.prepare(new)), expected, atol=1e-6)
+    again = restored(TreesEncoder(), encoder)
+    assert torch.equal(pooled(encoder, encoder.prepare(new)), pooled(again, again.prepare(new)))
+    assert again.width == expected.shape[1]
+
+
+def test_trees_for_several_labels_are_trees_for_each(tmp_path: Path):
+    frame, new = table(200), table(40, seed=1)
+    found = labels(frame, "multilabel")
+    scores = pooled(encoder := grown(frame, found, max_iter=5), encoder.prepare(new))
+    for i in range(3):
+        alone = grown(frame, Labels("classification", found.y[:, i], 2), max_iter=5)
+        assert torch.equal(scores[:, i : i + 1], pooled(alone, alone.prepare(new)))
+    again = restored(TreesEncoder(), encoder)
+    assert torch.equal(scores, pooled(again, again.prepare(new)))
+
+
+def test_trees_keep_the_frequent_categories_of_a_column_with_too_many():
+    rng = np.random.default_rng(0)
+    code = np.concatenate([np.arange(400), rng.integers(0, 5, 800)])
+    frame = pd.DataFrame({"colour": pd.Series([f"c{i}" for i in code], dtype=object)})
+    found = Labels("classification", (code % 2 == 0).astype(np.int64), 2)
+    encoder = grown(frame, found, min_samples_leaf=1)
+    right = (pooled(encoder, encoder.prepare(frame))[:, 0] > 0).numpy() == found.y
+    assert right[400:].all()
+    rare = frame.assign(colour=pd.Series(["never seen"] * len(frame), dtype=object))
+    assert len(pooled(encoder, encoder.prepare(rare)).unique()) == 1
+
+
+@pytest.mark.parametrize(
+    ("met", "classes"), [([2], 3), ([0, 2], 3), ([0, 1, 3], 4), ([1], 2), ([0], 2)]
+)
+def test_trees_score_classes_that_no_row_has_below_the_others(met: list[int], classes: int):
+    frame = table(90)
+    y = np.resize(met, 90)
+    encoder = grown(frame, Labels("classification", y, classes), max_iter=3)
+    scores = pooled(encoder, encoder.prepare(frame)).numpy()
+    assert scores.shape == (90, classes if classes > 2 else 1)
+    if classes == 2:
+        assert ((scores > 0) == (met == [1])).all()
+    else:
+        absent = [c for c in range(classes) if c not in met]
+        assert scores[:, absent].max() < scores[:, met].max(1).min()
+    assert np.isfinite(scores).all()
+
+
+def test_trees_stop_early_by_the_seed():
+    frame, found = table(200), labels(table(200))
+    size = len(grown(frame, found, max_iter=200, stop_after=2).learned().tensors["root"])
+    assert size < 200
+    first, second = (grown(frame, found, stop_after=2, seed=3).learned().tensors for _ in range(2))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_trees_refuse_to_hold_out_the_only_row_of_a_class():
+    found = Labels("classification", np.array([1] + [0] * 39), 2)
+    with pytest.raises(EncoderError, match=r"needs at least 2 of each, one class has 1"):
+        grown(table(40), found, stop_after=2)
+
+
+def test_trees_are_all_prefix_and_have_no_sites():
+    encoder = grown(table(60), labels(table(60)), max_iter=3)
+    inputs = encoder.prepare(table(4))
+    deep = encoder.prefix(inputs, encoder.cut_for((), ()))
+    assert torch.equal(pooled(encoder, deep), pooled(encoder, inputs))
+    assert encoder.sites() == ()
+    assert encoder.prefix(inputs, 0) is inputs
+    with pytest.raises(EncoderError, match=r"cut must be in 0\.\.1 for these inputs, got 2"):
+        encoder.prefix(inputs, 2)
+
+
+def test_trees_say_that_they_must_learn_first():
+    encoder = TreesEncoder().build(STREAM, None, "net")
+    with pytest.raises(EncoderError, match="trees must learn before they can be saved"):
+        encoder.learned()
+    with pytest.raises(EncoderError, match="trees must learn before they can score"):
+        encoder.prefix(encoder.prepare(pd.DataFrame(index=range(2))), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
+        ({"max_leaf_nodes": 1}, "max_leaf_nodes must be at least 2, got 1"),
+        ({"min_samples_leaf": 0}, "min_samples_leaf must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, r"learning_rate must be above 0, got 0\.0"),
+        ({"l2": -1.0}, r"l2 must be at least 0, got -1\.0"),
+        ({"stop_after": 0}, "stop_after must be at least 1 or none, got 0"),
+    ],
+)
+def test_trees_refuse_options_that_grow_nothing(options: dict[str, float], message: str):
+    with pytest.raises(SpecError, match=message):
+        TreesEncoder(**options)

@@ -19,7 +19,7 @@ from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.fitted import Fitted
 from multiadapt.fitting import Plan, Rows, fit
-from multiadapt.gather import Roles, rows_of
+from multiadapt.gather import PerRow, Roles, rows_of
 from multiadapt.methods._base import Method, Training
 from multiadapt.reports.progress import showing
 from multiadapt.spec import Spec, resolve
@@ -62,8 +62,8 @@ class _Multimodal(BaseEstimator, ABC):
         label: str | Sequence[str] | None = None,
         val_data: Source = None,
         split_column: str | None = None,
-        groups: str | np.ndarray | None = None,
-        sample_weight: str | np.ndarray | None = None,
+        groups: PerRow = None,
+        sample_weight: PerRow = None,
         root: str | Path | None = None,
         time_limit: float | None = None,
         resume: str | Path | None = None,
@@ -82,7 +82,9 @@ class _Multimodal(BaseEstimator, ABC):
             resume: file to continue from, written while training.
         """
         if (y is None) == (label is None):
-            raise SpecError(f"fit takes exactly one of y and label=, got {'neither' if y is None else 'both'}")
+            given = "neither" if y is None else "both"
+            note = ": it requires y to be passed, but the target y is None" if y is None else ""
+            raise SpecError(f"fit takes exactly one of y and label=, got {given}{note}")
         names = label if label is None or isinstance(label, str) else list(label)
         roles = Roles(names, split_column, groups, sample_weight)
         table = self._table(X, root)
@@ -96,7 +98,7 @@ class _Multimodal(BaseEstimator, ABC):
             )
         self.fitted_.info |= {"label": roles.label, "root": None if root is None else str(root)}
         features = [c for c in table.frame.columns if c not in roles.columns()]
-        self._set_names(features, named=not isinstance(X, np.ndarray))
+        self._set_names(features, named=_is_table(X))
         self._measure_validation(held)
         return self
 
@@ -112,7 +114,7 @@ class _Multimodal(BaseEstimator, ABC):
         y: Any = None,
         *,
         where: str | None = None,
-        sample_weight: str | np.ndarray | None = None,
+        sample_weight: PerRow = None,
         root: str | Path | None = None,
         seed: int = 0,
     ) -> pd.DataFrame:
@@ -221,7 +223,7 @@ class _Multimodal(BaseEstimator, ABC):
     def _scores(self, X: Source, root: str | Path | None) -> tuple[np.ndarray, pd.Index]:
         fitted = self._fit()
         table = self._table(X, root)
-        if isinstance(X, np.ndarray) and table.frame.shape[1] != self.n_features_in_:
+        if not _is_table(X) and table.frame.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {table.frame.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
@@ -229,7 +231,7 @@ class _Multimodal(BaseEstimator, ABC):
         return fitted.scores(table.frame, self._root(table, root), self.on_error), table.frame.index
 
     def _like(self, X: Source, values: np.ndarray, index: pd.Index) -> Any:
-        if isinstance(X, np.ndarray):
+        if not _is_table(X):
             return values
         name = self._fit().info["label"]
         if values.ndim == 2:
@@ -257,7 +259,7 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
             named is the hub's default where there is a network, else the starter encoder.
         training: the recipe; None is the method's own.
         column_types: kinds of columns that are not to be guessed.
-        class_weight: "balanced" weights classes by the inverse of their frequency.
+        class_weight: a weight by class; "balanced" takes the inverse of their frequency.
         separator: the label cells hold several labels with this between them.
         metric: the one shown while training and used to compare.
         validation: share of rows held out for early stopping where none are given; 0: none.
@@ -274,7 +276,7 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         encoders: Mapping[str, str | EncoderSpec] | None = None,
         training: Training | None = None,
         column_types: Mapping[str, Kind] | None = None,
-        class_weight: Literal["balanced"] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         separator: str | None = None,
         metric: str | None = None,
         seed: int = 0,
@@ -304,7 +306,7 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         """Probabilities: a DataFrame with a column for each class (or label); an array when `X` is one."""
         scores, index = self._scores(X, root)
         values = self._fit().target.probabilities(scores)
-        return values if isinstance(X, np.ndarray) else pd.DataFrame(values, index=index, columns=self.classes_)
+        return pd.DataFrame(values, index=index, columns=self.classes_) if _is_table(X) else values
 
     @property
     def classes_(self) -> np.ndarray:
@@ -313,13 +315,15 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         return np.asarray(state["names"] if "names" in state else state["classes"])
 
     def _task(self, labels: pd.Series | pd.DataFrame) -> TaskSpec:
+        chosen: dict[str, Any] = {"metric": self.metric} if self.metric else {}
         several = isinstance(labels, pd.DataFrame) or self.separator is not None
         first = None if isinstance(labels, pd.DataFrame) or len(labels) == 0 else labels.iloc[0]
         if several or isinstance(first, (list, tuple, set, np.ndarray)):
-            chosen = {"metric": self.metric} if self.metric else {}
-            return Multilabel(separator=self.separator, **chosen)  # type: ignore[arg-type]
-        chosen = {"metric": self.metric} if self.metric else {}
-        return Classification(class_weight=self.class_weight, **chosen)  # type: ignore[arg-type]
+            return Multilabel(separator=self.separator, **chosen)
+        weight = self.class_weight
+        if isinstance(weight, Mapping):
+            weight = tuple(weight.items())
+        return Classification(class_weight=weight, **chosen)
 
 
 class MultimodalRegressor(RegressorMixin, _Multimodal):
@@ -363,8 +367,8 @@ class MultimodalRegressor(RegressorMixin, _Multimodal):
         self.verbose = verbose
 
     def _task(self, labels: pd.Series | pd.DataFrame) -> TaskSpec:
-        chosen = {"metric": self.metric} if self.metric else {}
-        return Regression(target=self.target, **chosen)  # type: ignore[arg-type]
+        chosen: dict[str, Any] = {"metric": self.metric} if self.metric else {}
+        return Regression(target=self.target, **chosen)
 
 
 def load(
@@ -404,10 +408,15 @@ def from_pretrained(
 
 def _framed(X: Source) -> Source:
     """Arrays, lists of lists and the like become a DataFrame with columns x0, x1 ..."""
-    if isinstance(X, (str, Path, pd.DataFrame)) or type(X).__module__.startswith(("polars", "pyarrow")):
+    if _is_table(X):
         return X
     values = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=0)
     return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
+
+
+def _is_table(X: Source) -> bool:
+    """Whether X has named columns, or is a file that has."""
+    return isinstance(X, (str, Path, pd.DataFrame)) or type(X).__module__.startswith(("polars", "pyarrow"))
 
 
 def _device(name: str | None) -> torch.device:

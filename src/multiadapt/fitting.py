@@ -81,8 +81,9 @@ def fit(
     tell: Callable[[Event], None] = lambda event: None,
 ) -> Fitted:
     """Look at the columns, build the encoders, train, and keep what a prediction needs."""
-    if len(rows) == 0:
-        raise SchemaError("a table to fit must have rows; this one has none")
+    if len(rows) < 2:
+        samples = "1 sample" if len(rows) else "none"
+        raise SchemaError(f"a table to fit must have at least 2 rows, got {samples}")
     schema = guess_schema(
         rows.frame,
         root=plan.root,
@@ -121,8 +122,6 @@ def _divided(
     """Training and validation rows; leaks between them are warned of."""
     if validation is None and plan.validation > 0:
         strata = target.encode(rows.labels) if target.kind == "classification" else None
-        if len(rows) < 2:
-            raise SchemaError(f"a table to fit must have at least 2 rows, got {len(rows)}")
         kept, held = holdout(
             len(rows), fraction=plan.validation, seed=plan.seed, strata=strata, groups=rows.groups
         )

@@ -6,15 +6,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import column_or_1d
 
 from multiadapt.data.tables import Table
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitting import Rows
 
-__all__ = ["Roles", "labels_of", "rows_of"]
+__all__ = ["PerRow", "Roles", "labels_of", "rows_of"]
 
 Label: TypeAlias = str | list[str] | None
-PerRow: TypeAlias = str | np.ndarray | None
+PerRow: TypeAlias = str | np.ndarray | pd.Series | Sequence[Any] | None
+"""A column's name, or one value per row."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def rows_of(frame: pd.DataFrame, y: Any, roles: Roles) -> Rows:
     weight = _per_row(frame, roles.sample_weight, "sample_weight")
     weight = np.ones(len(frame)) if weight is None else weight.astype(np.float64)
     if len(weight) and not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
-        raise SpecError("sample_weight must hold finite numbers of at least 0, not all of them 0")
+        raise SpecError("sample_weight must hold finite numbers of at least 0, not all of them zero")
     groups = _per_row(frame, roles.groups, "groups")
     return Rows(frame, labels_of(frame, y, roles.label), weight, groups)
 
@@ -76,20 +78,22 @@ def labels_of(frame: pd.DataFrame, y: Any, label: Label) -> pd.Series | pd.DataF
     if y is None:
         Roles(label).check(frame)
         return frame[label]  # type: ignore[return-value]
-    if isinstance(y, (pd.Series, pd.DataFrame)):
-        labels = y
-    elif np.ndim(y) == 2 and not (isinstance(y, Sequence) and isinstance(y[0], (list, tuple))):
-        labels = pd.DataFrame(np.asarray(y), index=frame.index)
-    else:
-        labels = pd.Series(y if isinstance(y, np.ndarray) else list(y), index=frame.index, name="label")
-    if len(labels) != len(frame):
-        raise SpecError(f"y must have one label for each of the {len(frame)} rows, got {len(labels)}")
-    return labels
+    values = y if isinstance(y, (pd.Series, pd.DataFrame, list, tuple)) else np.asarray(y)
+    if len(values) != len(frame):
+        raise SpecError(f"y must have one label for each of the {len(frame)} rows, got {len(values)}")
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
+        values = column_or_1d(values, warn=True)
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        return pd.DataFrame(values, index=frame.index)
+    if isinstance(values, (pd.Series, pd.DataFrame)):
+        return values
+    return pd.Series(values, index=frame.index, name="label")
 
 
 def _per_row(frame: pd.DataFrame, values: PerRow, name: str) -> np.ndarray | None:
     if values is None or isinstance(values, str):
         return None if values is None else frame[values].to_numpy()
-    if len(values) != len(frame):
-        raise SpecError(f"{name} must have one value for each of the {len(frame)} rows, got {len(values)}")
-    return np.asarray(values)
+    values = np.asarray(values)
+    if values.shape != (len(frame),):
+        raise SpecError(f"{name} must have one value for each of the {len(frame)} rows, got shape {values.shape}")
+    return values

@@ -43,10 +43,15 @@ def run(
         root=table.root,
         seed=request.seed,
     )
-    found = compare(
-        estimators, table.frame, design, folder=out, against=against,
-        tell=lambda line: None if request.quiet else click.echo(line, err=True),
-    )  # fmt: skip
+    try:
+        found = compare(
+            estimators, table.frame, design, folder=out, against=against,
+            tell=lambda line: None if request.quiet else click.echo(line, err=True),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"interrupted: finished runs are kept in {out}, and the same call continues"
+        ) from None
     _show(found)
     found.save(out)
     try:

@@ -1,5 +1,7 @@
 """Rows of a table to what each encoder prepares. Order in is order out."""
 
+from typing import Any
+
 import pandas as pd
 
 from multiadapt.data.images import Reading
@@ -20,7 +22,8 @@ def cells(frame: pd.DataFrame, stream: Stream, reading: Reading, start: int = 0)
     if stream.modality == "tabular":
         return tabular_cells(frame, stream)
     if stream.modality == "image":
-        return reading.images(frame[stream.columns[0].name], start)
+        found: Any = frame[stream.columns[0].name]
+        return reading.images(found, start)
     raise SchemaError(f"stream {stream.name!r}: {stream.modality} cells are not supported yet")
 
 
@@ -33,7 +36,7 @@ def tabular_cells(frame: pd.DataFrame, stream: Stream) -> pd.DataFrame:
     """
     parts: list[pd.Series] = []
     for column in stream.columns:
-        values = frame[column.name]
+        values: Any = frame[column.name]
         if column.kind == "numeric":
             parts.append(numbers(values))
         elif column.kind == "categorical":

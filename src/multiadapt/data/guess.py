@@ -16,6 +16,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -63,12 +64,13 @@ FILMS = {
     ".webm": re.compile(rb"\x1a\x45\xdf\xa3"),
     ".mpg": re.compile(rb"\x00\x00\x01"),
 }
-Answer = tuple[Kind, str]
+Answer: TypeAlias = tuple[Kind, str]
+Marks: TypeAlias = dict[str, re.Pattern[bytes]]
 
 
 def guess(cells: pd.Series, root: Path) -> Answer:
     """The kind of a column and one line that says why."""
-    present = cells[~absent(cells)]
+    present = cells.loc[~absent(cells)]
     if present.empty:
         return "ignore", "all values are missing" if len(cells) else "the table has no rows"
     for rule in (_of_type, _of_numbers, _of_dates, _of_files):
@@ -165,7 +167,8 @@ def _of_files(cells: pd.Series, root: Path) -> Answer | None:
         )
         LOG.warning("column %r is left out: %s", cells.name, why)
         return "ignore", why
-    for kind, marks in (("audio", SOUNDS), ("video", FILMS)):
+    media: tuple[tuple[Kind, Marks], ...] = (("audio", SOUNDS), ("video", FILMS))
+    for kind, marks in media:
         if all(_ends(v, tuple(marks)) and _marked(v, root, marks) for v in sample):
             return kind, f"{n} {counted} are {kind} files: not used yet, left out"
     return None
@@ -183,7 +186,7 @@ def _ends(value: object, suffixes: tuple[str, ...]) -> bool:
     return all(isinstance(p, (str, Path)) and Path(p).suffix.lower() in suffixes for p in parts)
 
 
-def _marked(value: object, root: Path, marks: dict[str, re.Pattern[bytes]]) -> bool:
+def _marked(value: object, root: Path, marks: Marks) -> bool:
     """Whether each file of a cell begins as its suffix promises."""
     for part in files(value):
         try:
@@ -197,12 +200,15 @@ def _marked(value: object, root: Path, marks: dict[str, re.Pattern[bytes]]) -> b
 
 
 def _of_words(cells: pd.Series) -> Answer:
-    words = cells.map(text) if all(pd.api.types.is_scalar(v) for v in cells) else None
-    if words is None or words.isna().any():
-        return "ignore", f"values such as {type(cells.iloc[0]).__name__} are not supported"
-    n, distinct, length = len(words), words.nunique(), words.str.split().str.len().mean()
+    other = next((v for v in cells if isinstance(v, bytes) or not pd.api.types.is_scalar(v)), None)
+    if other is not None:
+        return "ignore", f"values such as {type(other).__name__} are not supported"
+    times: Any = cells.astype(object).value_counts(sort=False)
+    words = times.groupby([text(value) for value in times.index]).sum()
+    n, distinct = len(cells), len(words)
+    length = sum(len(word.split()) * count for word, count in words.items()) / n
     if distinct == 1:
-        return "ignore", f"constant: all {n} values present are {words.iloc[0]}"
+        return "ignore", f"constant: all {n} values present are {words.index[0]}"
     if distinct == n and length == 1 and (n >= MANY or ID.search(str(cells.name))):
         return "identifier", f"all {n} values differ and are single words"
     some = n - int(plain(cells)[1].sum())

@@ -174,8 +174,8 @@ def _shown(part: object) -> str:
 
 def locate(part: str | Path, root: Path) -> Path:
     """The file that a cell names. CellError: it leaves the root, or there is none."""
+    home = root.resolve()
     try:
-        home = root.resolve()
         path = (home / part).resolve()
         if not path.is_relative_to(home):
             raise CellError(f"the path leads out of {home}: pass root= with a folder that holds it")

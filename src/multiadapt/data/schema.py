@@ -65,7 +65,7 @@ class Schema:
         empty = pd.Series(None, frame.index, dtype=object)
         parts: list[pd.Series] = []
         for column in used:
-            cells = frame[column.name] if column.name in frame else empty.rename(column.name)
+            cells: Any = frame[column.name] if column.name in frame else empty.rename(column.name)
             parts.append(CONVERT[column.kind](cells) if column.kind in CONVERT else cells)
         return side_by_side(parts, frame.index)
 
@@ -100,12 +100,13 @@ def guess_schema(
     home = Path.cwd() if root is None else root
     columns: list[Column] = []
     for name in frame:
+        cells: Any = frame[name]
         if name in reserved:
             columns.append(Column(name, "ignore", f"used as {reserved[name]}"))
         elif name in declared:
-            columns.append(_declare(frame[name], declared[name]))
+            columns.append(_declare(cells, declared[name]))
         else:
-            columns.append(Column(name, *guess(frame[name], home)))
+            columns.append(Column(name, *guess(cells, home)))
     schema = Schema(tuple(columns), max_files)
     _check_usable(schema)
     return schema

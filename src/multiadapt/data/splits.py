@@ -2,11 +2,11 @@
 
 import hashlib
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -185,12 +185,11 @@ def _comparable(
     sizes: dict[str, dict[int, set[Path]]] = {name: defaultdict(set) for name in parts}
     for name, frame in parts.items():
         for column in columns:
-            for part in frame[column].map(files).explode().dropna().drop_duplicates():
+            held: Any = frame[column]
+            for part in held.map(files).explode().dropna().drop_duplicates():
                 if isinstance(part, (str, Path)) and (path := _readable(part, root)):
                     sizes[name][path.stat().st_size].add(path)
-    times = pd.Series(
-        [size for held in sizes.values() for size in held], dtype=object
-    ).value_counts()
+    times = Counter(size for by_size in sizes.values() for size in by_size)
     return {
         name: {path for size, paths in held.items() if times[size] > 1 for path in paths}
         for name, held in sizes.items()
@@ -210,14 +209,14 @@ def _hashes(paths: set[Path]) -> dict[str, str]:
 
 
 def _warn_groups(parts: Mapping[str, pd.DataFrame], groups: str) -> None:
-    held = {name: set(frame[groups].map(text).dropna()) for name, frame in parts.items()}
-    for (one, first), (other, second) in combinations(held.items(), 2):
-        both = first & second
+    held = {name: [text(value) for value in frame[groups]] for name, frame in parts.items()}
+    for one, other in combinations(held, 2):
+        both = set(held[one]) & set(held[other]) - {None}
         if both:
-            rows = sum(int(parts[name][groups].map(text).isin(both).sum()) for name in (one, other))
+            rows = sum(value in both for name in (one, other) for value in held[name])
             warnings.warn(
                 f"{len(both)} values of {groups!r} stand in both {one} and {other}, in {rows} rows, "
-                f"for example {min(both)!r}: scores on {other} will be too good",
+                f"for example {min(map(str, both))!r}: scores on {other} will be too good",
                 LeakWarning,
                 stacklevel=3,
             )

@@ -19,8 +19,7 @@ from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet
+from pyarrow import ipc, parquet
 
 from multiadapt.data.values import text
 from multiadapt.errors import SchemaError
@@ -72,10 +71,19 @@ def read_table(
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same cells under column names that are text. SchemaError: no column, or one name twice."""
+    """The same cells under column names that are text; Arrow's text and lists as Python's.
+
+    SchemaError: no column, or one name twice.
+    """
     names = [str(name) for name in frame.columns]
     _check_names(names)
-    return frame if list(frame.columns) == names else frame.set_axis(names, axis=1)
+    frame = frame if list(frame.columns) == names else frame.set_axis(names, axis=1)
+    arrow = [
+        n
+        for n, t in frame.dtypes.items()
+        if isinstance(t, pd.ArrowDtype) and t.kind not in "biufmM"
+    ]
+    return frame.astype(dict.fromkeys(arrow, object)) if arrow else frame
 
 
 def _check_names(names: list[str]) -> None:
@@ -114,7 +122,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _arrow(path: Path) -> pa.Table:
     if path.suffix.lower() == ".parquet":
-        with pa.parquet.ParquetFile(path) as file:  # read_table would add columns named in the path
+        with parquet.ParquetFile(path) as file:  # read_table would add columns named in the path
             return file.read()
     with pa.memory_map(str(path)) as mapped, _ipc(mapped) as reader:
         return reader.read_all()
@@ -124,7 +132,7 @@ def _ipc(mapped: Any) -> Any:
     """A reader of the Arrow file format or, where its mark is absent, of the stream format."""
     mark = mapped.read(6)
     mapped.seek(0)
-    return pa.ipc.open_file(mapped) if mark == b"ARROW1" else pa.ipc.open_stream(mapped)
+    return ipc.open_file(mapped) if mark == b"ARROW1" else ipc.open_stream(mapped)
 
 
 def _csv_names(path: Path) -> list[str]:
@@ -217,7 +225,8 @@ def read_chunks(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
 
 def _csv_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     _check_names(_csv_names(path))
-    with pd.read_csv(path, chunksize=rows, **CSV_OPTIONS) as reader:
+    chunks: Any = pd.read_csv(path, chunksize=rows, **CSV_OPTIONS)
+    with chunks as reader:
         while True:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # fields would be lost
@@ -229,7 +238,7 @@ def _csv_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
 
 def _arrow_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
     if path.suffix.lower() == ".parquet":
-        with pa.parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(rows):
                 yield batch.to_pandas()
         return
@@ -253,7 +262,7 @@ class TableWriter:
         self._part = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.part")
         self._suffix = self.path.suffix.lower()
         self._columns: list[str] | None = None
-        self._parquet: pa.parquet.ParquetWriter | None = None
+        self._parquet: parquet.ParquetWriter | None = None
         if self._suffix not in (".csv", ".parquet", ".jsonl", ".ndjson"):
             raise SchemaError(
                 f"{path}: results must go to .csv, .parquet, .jsonl or .ndjson, got {self.path.suffix!r}"
@@ -281,12 +290,13 @@ class TableWriter:
             self._file.write(_json_lines(frame).encode())
 
     def _write_parquet(self, frame: pd.DataFrame) -> None:
-        if self._parquet is None:
+        writer = self._parquet
+        if writer is None:
             table = pa.Table.from_pandas(frame, preserve_index=False)
-            self._parquet = pa.parquet.ParquetWriter(self._file, _typed(table.schema))
-        schema = self._parquet.schema
+            writer = self._parquet = parquet.ParquetWriter(self._file, _typed(table.schema))
+        schema = writer.schema
         try:
-            self._parquet.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
+            writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
         except pa.ArrowException as error:
             raise SchemaError(
                 f"{self.path}: every frame must have the types {schema}: {error}"
@@ -329,7 +339,7 @@ def _json_lines(frame: pd.DataFrame) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _json_values(cells: pd.Series) -> list[Any]:
+def _json_values(cells: Any) -> list[Any]:
     if pd.api.types.is_datetime64_any_dtype(cells):
         cells = cells.map(pd.Timestamp.isoformat, na_action="ignore")
     return cells.astype(object).where(cells.notna(), None).tolist()

@@ -5,6 +5,7 @@ and the index of the cells it is given and never writes into them.
 """
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,8 @@ def plain(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         cells = cells.astype(object)
     if not (_real(cells) or cells.dtype == object or isinstance(cells.dtype, pd.StringDtype)):
         return np.full(len(cells), np.nan), ~absent(cells)
-    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    parsed: Any = pd.to_numeric(cells, errors="coerce")
+    values = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
     return values, np.isnan(values) & ~absent(cells)
 
 
@@ -108,7 +110,7 @@ def text(value: object) -> str | None:
     A CSV reader makes of the same words now numbers, now text, by what else is in the column; the
     name must not depend on it. Exponents are left alone: "1e5" is more often a code than a number.
     """
-    if _blank(value) or (pd.api.types.is_scalar(value) and pd.isna(value)):
+    if _blank(value) or (pd.api.types.is_scalar(value) and bool(pd.isna(value))):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from multiadapt.attach import running
 from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
+from multiadapt.encoders._forest import Forest, grow
 from multiadapt.encoders._table import Vocabulary, frame_of
 from multiadapt.errors import EncoderError, SpecError
 from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
@@ -70,7 +71,7 @@ class _Trees(Encoder):
         self.spec, self.stream = spec, stream
         self.width, self.blocks, self.trained = 0, 0, False
         self.vocabulary = Vocabulary((), {})
-        self.forest: _Forest | None = None
+        self.forest: Forest | None = None
         # Where a model is moved to is read from its tensors, and this one has no other.
         self.register_buffer("place", torch.zeros(0), persistent=False)
 
@@ -78,11 +79,13 @@ class _Trees(Encoder):
         """Grows the trees on the training rows."""
         frame = frame_of(cells)
         self.vocabulary = Vocabulary.learn(frame, most=_MOST)
-        x = self._codes(frame)
-        y = labels.y if labels.y.ndim == 2 else labels.y[:, None]
-        categorical = np.arange(x.shape[1]) < len(self.vocabulary.categories)
-        parts = [_grown(self.spec, x, t, categorical, labels, seed) for t in y.T]
-        self._set(_Forest.join(parts))
+        options, outputs = self._options(labels, seed), 1
+        if labels.kind != "multilabel":
+            many = labels.classes if labels.classes > 2 else 1
+            outputs = None if labels.kind == "regression" else many
+        x, categories = self._codes(frame), len(self.vocabulary.categories)
+        targets = labels.y.T if labels.y.ndim == 2 else [labels.y]
+        self._set(Forest.join([grow(options, x, y, categories, outputs) for y in targets]))
         return None
 
     def prepare(self, cells: Cells) -> Inputs:
@@ -119,9 +122,31 @@ class _Trees(Encoder):
 
     def restore(self, learned: Learned) -> None:
         self.vocabulary = Vocabulary.from_values(learned.values)
-        self._set(_Forest({k: t.numpy() for k, t in learned.tensors.items()}))
+        self._set(Forest({k: t.numpy() for k, t in learned.tensors.items()}))
 
-    def _set(self, forest: "_Forest") -> None:
+    def _options(self, labels: Labels, seed: int) -> dict[str, Any]:
+        """scikit-learn's arguments."""
+        spec = self.spec
+        options: dict[str, Any] = {
+            "max_iter": spec.max_iter,
+            "learning_rate": spec.learning_rate,
+            "max_leaf_nodes": spec.max_leaf_nodes,
+            "min_samples_leaf": spec.min_samples_leaf,
+            "l2_regularization": spec.l2,
+            "early_stopping": spec.stop_after is not None,
+            "random_state": seed,
+        }
+        if spec.stop_after is None:
+            return options
+        for y in labels.y.T if labels.y.ndim == 2 else [labels.y]:
+            if labels.kind != "regression" and np.unique(y, return_counts=True)[1].min() < 2:
+                raise EncoderError(
+                    f"{self.stream.name}: stop_after={spec.stop_after} holds rows of every class out and "
+                    f"needs at least 2 of each, one class has 1; set stop_after to none"
+                )
+        return options | {"n_iter_no_change": spec.stop_after}
+
+    def _set(self, forest: Forest) -> None:
         self.forest, self.width = forest, len(forest.arrays["baseline"])
 
     def _codes(self, frame: pd.DataFrame) -> Float[np.ndarray, "b k"]:
@@ -129,96 +154,3 @@ class _Trees(Encoder):
         codes = self.vocabulary.codes(frame).astype(np.float64)
         codes = np.where(codes < -1, np.nan, codes + 1)
         return np.concatenate([codes, self.vocabulary.numbers(frame)], axis=1)
-
-
-class _Forest:
-    """Trees one after another, as arrays over all their nodes; `root` and `score` are per tree.
-
-    `left_set` and `known_set` are rows of 256 bits: the categories of a node that go left, and those
-    met in training. A category that was not met goes where missing cells go.
-    """
-
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.arrays = arrays
-
-    @staticmethod
-    def join(parts: "list[_Forest]") -> "_Forest":
-        """All trees of several forests, each with scores of its own."""
-        counted = {"left": "value", "right": "value", "root": "value", "set": "left_set", "score": "baseline"}
-        joined: dict[str, np.ndarray] = {}
-        for key in parts[0].arrays:
-            pieces = [p.arrays[key] for p in parts]
-            if key in counted:
-                sizes = [len(p.arrays[counted[key]]) for p in parts]
-                start = np.cumsum([0, *sizes[:-1]])
-                pieces = [a + s for a, s in zip(pieces, start, strict=True)]
-            joined[key] = np.concatenate(pieces).astype(parts[0].arrays[key].dtype)
-        return _Forest(joined)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {k: torch.tensor(v) for k, v in self.arrays.items()}
-
-    def scores(self, x: Float[np.ndarray, "b k"]) -> Float[np.ndarray, "b c"]:
-        """Baseline and the value of one leaf of every tree, added in the order of the trees."""
-        a = self.arrays
-        total = np.repeat(a["baseline"][None], len(x), axis=0)
-        for root, score in zip(a["root"], a["score"], strict=True):
-            node = np.full(len(x), root)
-            moving = np.flatnonzero(~a["is_leaf"][node])
-            while len(moving):
-                node[moving] = self._next(node[moving], x[moving])
-                moving = moving[~a["is_leaf"][node[moving]]]
-            total[:, score] += a["value"][node]
-        return total
-
-    def _next(
-        self, node: Int[np.ndarray, " m"], x: Float[np.ndarray, "m k"]
-    ) -> Int[np.ndarray, " m"]:
-        a = self.arrays
-        value = x[np.arange(len(x)), a["feature"][node]]
-        absent, categorical = np.isnan(value), a["is_categorical"][node]
-        code = np.where(absent | ~categorical, 0, value).astype(np.int64)
-        row = a["set"][node]
-        in_left = _bit(a["left_set"], row, code)
-        absent |= categorical & ~_bit(a["known_set"], row, code)
-        left = np.where(categorical, in_left, value <= a["threshold"][node])
-        left = np.where(absent, a["missing_left"][node], left)
-        return np.where(left, a["left"][node], a["right"][node])
-
-
-def _bit(
-    sets: UInt8[np.ndarray, "s 32"], row: Int[np.ndarray, " m"], code: Int[np.ndarray, " m"]
-) -> Bool[np.ndarray, " m"]:
-    return ((sets[row, code >> 3] >> (code & 7).astype(np.uint8)) & 1).astype(bool)
-
-
-def _grown(
-    spec: TreesEncoder,
-    x: Float[np.ndarray, "b k"],
-    y: np.ndarray,
-    categorical: Bool[np.ndarray, " k"],
-    labels: Labels,
-    seed: int,
-) -> _Forest:
-    """The trees for one target: a value, a class number, or one label's zeros and ones."""
-    if labels.kind == "regression":
-        model = _model(spec, categorical, seed, classify=False).fit(x, y)
-        return _taken(model, categorical, [0], model._baseline_prediction[0])
-    outputs = labels.classes if labels.kind == "classification" and labels.classes > 2 else 1
-    met, count = np.unique(y, return_counts=True)
-    if spec.stop_after is not None and len(met) > 1 and count.min() < 2:
-        raise EncoderError("stop_after needs at least 2 rows of every class, one has 1; set it to none")
-    floor = -np.log(2.0 * len(y))  # half a row of a class that no row has
-    if len(met) == 1:
-        lone = np.full(outputs, floor)
-        lone[met[0] if outputs > 1 else 0] = -floor if outputs == 1 and met[0] == 1 else floor
-        if outputs > 1:
-            lone[met[0]] = 0.0
-        return _taken(None, categorical, [], lone)
-    model = _model(spec, categorical, seed, classify=True).fit(x, y)
-    prior = model._baseline_prediction[0]
-    if outputs == 1:
-        return _taken(model, categorical, [0], prior)
-    baseline = np.full(outputs, floor)
-    baseline[met] = prior if len(met) > 2 else [0.0, prior[0]]
-    return _taken(model, categorical, list(met) if len(met) > 2 else [met[1]], baseline)

@@ -1,6 +1,5 @@
 """Several methods on the same rows: metrics with intervals, paired tests, and what each one costs."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,42 +191,50 @@ class _Work:
         if cell is None:
             cell = self._fit(name, estimator, run)
             self.store.write(key, cell)
-        metric, value = cell.target.metric, cell.record["value"]
         cost = "found in the folder" if found else f"{cell.record['seconds']:.1f} s"
-        self.tell(f"{at} {name} {run.name}: {metric} {value:.4f}, {cost}")
+        self.tell(f"{at} {name} {run.name}: {self._value(cell, run)}, {cost}")
         return cell
+
+    def _value(self, cell: Cell, run: _Run) -> str:
+        test, target = self.frame.iloc[run.test], cell.target
+        values = target.values(cell.scores, self.design.labels(test), self.design.weights(test))
+        return f"{target.metric} {values[target.metric]:.4f}"
 
     def _fit(self, name: str, estimator: Any, run: _Run) -> Cell:
         model = clone(estimator).set_params(seed=run.seed)
-        test = self.frame.iloc[run.test]
-        with Meter(model.device or "cpu") as meter:
+        with Meter(model.device) as fitting:
             model.fit(self.frame.iloc[run.train], **self.design.options())
         fitted: Fitted = model.fitted_
         if fitted.info["history"]["stopped"] == "interrupt":
             raise KeyboardInterrupt  # half a training is no result
-        started = time.perf_counter()
-        scores = fitted.scores(test, self.design.root, model.on_error)
-        values = fitted.target.values(scores, self.design.labels(test), self.design.weights(test))
+        with Meter(model.device) as scoring:
+            test = self.frame.iloc[run.test]
+            scores = fitted.scores(test, self.design.root, model.on_error)
         record = {
             "method": name,
             "run": run.name,
             "seed": run.seed,
-            "value": values[fitted.target.metric],
-            "task": fitted.task.to_dict(),
-            "target": fitted.target.state(),
-            "spec": fitted.method.to_dict(),
-            "training": fitted.training.to_dict(),
-            "encoders": {s: spec.to_dict() for s, spec in fitted.specs.items()},
             "train_rows": len(run.train),
             "test_rows": len(run.test),
-            "epochs": len(fitted.info["history"]["epochs"]),
-            "trainable": sum(p.trainable for p in fitted.model.parts()),
-            "seconds": meter.seconds,
-            "scoring_seconds": time.perf_counter() - started,
-            "peak_mb": meter.peak_mb,
-            "versions": fitted.info["versions"],
+            "seconds": fitting.seconds,
+            "scoring_seconds": scoring.seconds,
+            "peak_mb": fitting.peak_mb,
         }
-        return Cell(record, scores)
+        return Cell(record | _described(fitted), scores)
+
+
+def _described(fitted: Fitted) -> dict[str, Any]:
+    """What was fitted: enough to read its scores again, and to know later what they are of."""
+    return {
+        "task": fitted.task.to_dict(),
+        "target": fitted.target.state(),
+        "spec": fitted.method.to_dict(),
+        "training": fitted.training.to_dict(),
+        "encoders": {s: spec.to_dict() for s, spec in fitted.specs.items()},
+        "epochs": len(fitted.info["history"]["epochs"]),
+        "trainable": sum(p.trainable for p in fitted.model.parts()),
+        "versions": fitted.info["versions"],
+    }
 
 
 _SPARED = ("seed", "verbose", "memory")
@@ -288,12 +295,12 @@ def _line(one: Scored, base: Scored, metric: str, evidence: Evidence, *, same: b
 
 
 def _costs(cells: Sequence[Cell]) -> dict[str, Any]:
-    """Parameters of the first run, mean seconds, largest memory."""
+    """Parameters of the first run, mean seconds, median memory: a process's first run loads libraries."""
     records = [c.record for c in cells]
     return {
         "trainable": cast(int, records[0]["trainable"]),
         "seconds": float(np.mean([r["seconds"] for r in records])),
-        "peak_mb": max(r["peak_mb"] for r in records),
+        "peak_mb": float(np.median([r["peak_mb"] for r in records])),
         "runs": len(records),
     }
 

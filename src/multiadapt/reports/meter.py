@@ -27,8 +27,8 @@ class Meter:
     peak_mb: float = 0.0
     """Million bytes."""
 
-    def __init__(self, device: str = "cpu") -> None:
-        self._cuda = torch.device(device).type == "cuda"
+    def __init__(self, device: str | None = None) -> None:
+        self._cuda = device.startswith("cuda") if device else torch.cuda.is_available()
         self._process = psutil.Process()
         self._over = threading.Event()
         self._peak = 0

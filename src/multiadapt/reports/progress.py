@@ -39,7 +39,9 @@ def _speaking(console: Console) -> Iterator[None]:
     if log.handlers or log.level:
         yield
         return
-    handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)  # a log file wants no wrapped lines
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

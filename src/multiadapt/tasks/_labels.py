@@ -115,7 +115,7 @@ def _check_whole(values: pd.Series) -> None:
     parts = numbers != np.round(numbers)
     if parts.any():
         raise TargetError(
-            f"class labels must be whole numbers; column {values.name!r} has others, such as"
+            f"class labels must be whole numbers, not continuous ones; column {values.name!r} has others, such as"
             f" {examples(parts, values)}; numbers are for the task regression"
         )
 

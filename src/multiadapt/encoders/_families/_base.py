@@ -79,12 +79,10 @@ def map_sites(
     depths: Sequence[int],
     widths: Sequence[int],
 ) -> tuple[Site, ...]:
-    """Sites of a CNN.
+    """Sites of a CNN whose stages lie at `paths`.
 
-    Args:
-        entry: path of the module whose output enters block 0, and the channels it reads.
-        stem: channels that it gives.
-        paths: of the stages' lists of blocks, with the stages' `depths` and `widths`.
+    `entry` is the path of the module whose output enters block 0 and the channels it reads; it
+    gives `stem` channels.
     """
     stages = len(paths)
     found = [Site("", entry[0], "entry", 0, entry[1], stem, 0, stages, layout="map")]
@@ -104,9 +102,8 @@ def transformer_sites(
 ) -> tuple[Site, ...]:
     """Sites of a plain transformer.
 
-    Args:
-        entry: path of the module whose output enters block 0, and the width or channels it reads.
-        layers: each role's path, with {} for the block's number.
+    `entry` is the path of the module whose output enters block 0 and the width it reads; `layers`
+    gives each role's path, with {} for the number of the block.
     """
     stages = min(4, depth)
     found = [Site("", entry[0], "entry", 0, entry[1], width, 0, stages)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import metadata_load
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor
 from transformers.utils import logging as library_logging
@@ -170,8 +171,10 @@ def _file(place: str, name: str, revision: str | None) -> str | None:
 def _licence(place: str, revision: str | None) -> str:
     """What the model card's heading says; "unknown" where it says nothing."""
     card = _file(place, "README.md", revision)
-    heading = metadata_load(card) if card else None
-    return str((heading or {}).get("license", "unknown"))
+    text = Path(card).read_text(encoding="utf-8", errors="replace") if card else ""
+    heading = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
+    found = re.search(r"^license:[ ]*(\S+)", heading[1], re.MULTILINE) if heading else None
+    return found[1] if found else "unknown"
 
 
 @contextmanager
@@ -181,7 +184,7 @@ def _explained(source: str) -> Iterator[None]:
         yield
     except EncoderError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise EncoderError(
             f"{source} cannot be opened as a folder or fetched from the hub: {first}. Give a local folder "

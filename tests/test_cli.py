@@ -1,0 +1,373 @@
+"""The command line: what is written in the documentation works, and says what it must."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import multiadapt
+from multiadapt.cli import main
+from multiadapt.cli._documentation import options
+from multiadapt.cli._output import show_json
+from multiadapt.cli._running import _guessed
+from multiadapt.spec import names
+
+Call = Callable[..., Result]
+
+
+def call(*words: object, code: int = 0) -> Result:
+    """Runs a command; its exit code must be `code`, and anything but an exit is raised here."""
+    done = CliRunner().invoke(main, [str(w) for w in words], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def csv(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 rows with a split column, as a CSV file far from its photos."""
+    table = pd.read_parquet(photos / "table.parquet").iloc[:40].drop(columns="back")
+    table["split"] = ["train"] * 24 + ["val"] * 6 + ["test"] * 10
+    path = tmp_path_factory.mktemp("csv") / "table.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(network: Path, photos: Path) -> list[str]:
+    """Options of a small fit."""
+    encoders = ["--encoder", f"image={network}", "--encoder", "tabular=mlp"]
+    recipe = ["--set", "training.epochs=2", "--set", "image.variant=bc1"]
+    return [*encoders, *recipe, "--root", str(photos), "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def fitted(csv: Path, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of `kind`, fitted from the command line."""
+    out = tmp_path_factory.mktemp("runs") / "kind"
+    call("fit", csv, "--label", "kind", "--split-column", "split", *small, "--out", out, "--quiet")
+    return out
+
+
+@pytest.mark.parametrize("words", [[], ["fit"], ["compare"]])
+def test_help_imports_nothing_heavy_and_is_quick(words: list[str]) -> None:
+    code = f"""
+import sys, time
+from multiadapt.cli import main
+try:
+    main({[*words, "--help"]})
+except SystemExit as end:
+    heavy = {{"torch", "pandas", "numpy", "sklearn", "transformers", "rich", "pyarrow"}}
+    print(end.code, sorted(heavy & set(sys.modules)), time.process_time())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code_, heavy, seconds = done.stdout.splitlines()[-1].split()
+    assert (code_, heavy) == ("0", "[]")
+    assert float(seconds) < 0.3  # of the processor: others may be using the machine
+
+
+def test_version_is_the_package_s() -> None:
+    assert multiadapt.__version__ in call("--version").output
+
+
+def test_fit_prints_parameters_and_given_validation(csv: Path, small: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    done = call("fit", csv, "--label", "price", "--split-column", "split", *small, "--out", out)
+    assert "task: regression, because 'price' holds numbers with fractions" in done.stderr
+    assert re.search(r"adapters front +[\d,]+ +0", done.stdout)
+    assert "validation on 6 given rows" in done.stdout
+    assert re.search(r"^rmse +\S+ +\S+ +\S+$", done.stdout, re.MULTILINE)
+    assert (out / "adapter.safetensors").exists()
+
+
+def test_fit_without_out_saves_nothing_and_says_so(
+    csv: Path, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call("fit", csv, "--label", "kind", *small)
+    assert "not saved: name a folder with --out" in done.stderr
+    assert re.search(r"validation on 8 rows held out of training: accuracy 0\.\d+, loss", done.stdout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_quiet_fit_says_nothing_on_the_way(csv: Path, small: list[str], tmp_path: Path) -> None:
+    done = call("fit", csv, "--label", "kind", *small, "--quiet", "--out", tmp_path / "m")
+    assert done.stderr == f"saved in {tmp_path / 'm'}\n"
+
+
+def test_fit_takes_a_validation_table_and_rows_by_where(
+    csv: Path, small: list[str], tmp_path: Path
+) -> None:
+    pd.read_csv(csv).query("split == 'val'").to_csv(tmp_path / "val.csv", index=False)
+    more = ["--where", "split=train", "--val", tmp_path / "val.csv", "--column-type", "split=ignore"]
+    done = call("fit", csv, "--label", "kind", *more, *small)
+    assert "validation on 6 given rows" in done.stdout
+
+
+def test_fit_takes_several_labels(csv: Path, small: list[str], tmp_path: Path) -> None:
+    table = pd.read_csv(csv).assign(a=lambda t: t["kind"] == "red", b=lambda t: t["size"] > 50)
+    table.astype({"a": int, "b": int}).to_csv(tmp_path / "table.csv", index=False)
+    out = tmp_path / "model"
+    done = call(
+        "fit", tmp_path / "table.csv", "--label", "a", "--label", "b",
+        "--column-type", "kind=ignore", *small, "--out", out,
+    )  # fmt: skip
+    assert "task: multilabel, because there are 2 label columns" in done.stderr
+    root = small[small.index("--root") + 1]
+    call("predict", out, tmp_path / "table.csv", "--out", tmp_path / "p.csv", "--root", root, "--proba")
+    found = pd.read_csv(tmp_path / "p.csv")
+    assert list(found) == ["row", "prediction_a", "prediction_b", "probability_a", "probability_b"]
+
+
+def test_resume_file_goes_when_the_run_is_done(csv: Path, small: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    call("fit", csv, "--label", "kind", *small, "--out", out, "--resume", "--time-limit", 0)
+    assert (tmp_path / "model.resume.safetensors").exists()
+    done = call("fit", csv, "--label", "kind", *small, "--out", out, "--resume")
+    assert "resuming at epoch" in done.stderr
+    assert not (tmp_path / "model.resume.safetensors").exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_predictions_keep_the_order_in_chunks(
+    suffix: str, fitted: Path, csv: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"p{suffix}"
+    call("predict", fitted, csv, "--out", out, "--chunk", 7, "--proba", "--root", photos)
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    found = read[suffix](out) if suffix in read else pd.read_json(out, lines=True)
+    assert list(found) == ["row", "prediction", "probability_blue", "probability_red"]
+    assert found["row"].tolist() == list(range(40))
+    expected = multiadapt.load(fitted).predict(csv, root=photos)
+    assert found["prediction"].tolist() == expected.tolist()
+    np.testing.assert_allclose(found.filter(like="probability").sum(axis=1), 1, atol=1e-6)
+
+
+def test_kept_columns_stand_in_place_of_the_row(
+    fitted: Path, csv: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.csv"
+    call("predict", fitted, csv, "--out", out, "--keep", "front", "--root", photos)
+    assert list(pd.read_csv(out)) == ["front", "prediction"]
+    assert pd.read_csv(out)["front"].tolist() == pd.read_csv(csv)["front"].tolist()
+
+
+def test_kept_columns_are_checked(fitted: Path, csv: Path, photos: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "p.csv", "--root", photos]
+    done = call("predict", fitted, csv, *out, "--keep", "nothing", code=2)
+    assert "columns ['nothing'] are to be kept but absent" in done.stderr
+    pd.read_csv(csv).assign(prediction=1).to_csv(tmp_path / "t.csv", index=False)
+    done = call("predict", fitted, tmp_path / "t.csv", *out, "--keep", "prediction", code=2)
+    assert "kept columns may not be called as results are, got ['prediction']" in done.stderr
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_table_without_rows_gives_a_file_with_a_header(
+    fitted: Path, csv: Path, tmp_path: Path
+) -> None:
+    pd.read_csv(csv).iloc[:0].to_csv(tmp_path / "none.csv", index=False)
+    call("predict", fitted, tmp_path / "none.csv", "--out", tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text() == "row,prediction\n"
+
+
+def test_files_are_sought_beside_the_table(fitted: Path, csv: Path, tmp_path: Path) -> None:
+    done = call("predict", fitted, csv, "--out", tmp_path / "p.csv", code=2)
+    assert "photos/100_front.png" in done.stderr or "photos/0_front.png" in done.stderr
+    assert str(csv.parent) in done.stderr
+    call("predict", fitted, csv, "--out", tmp_path / "p.csv", "--on-error", "missing")
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 40
+
+
+def test_evaluate_gives_every_metric_with_its_interval(
+    fitted: Path, csv: Path, photos: Path
+) -> None:
+    words = ["evaluate", fitted, csv, "--where", "split=test", "--root", photos]
+    found = json.loads(call(*words, "--json").stdout)
+    assert found["rows"] == 10
+    assert found["metric"] == "accuracy"
+    assert set(found["metrics"]) == {"accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss"}
+    for values in found["metrics"].values():
+        assert values["low"] <= values["value"] <= values["high"]
+    shown = call(*words).stdout
+    assert "10 rows, 95 % intervals" in shown
+    assert re.search(r"^accuracy +\S+ +\S+ +\S+$", shown, re.MULTILINE)
+
+
+def test_evaluate_takes_a_label_of_another_name(
+    fitted: Path, csv: Path, photos: Path, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "renamed.csv"
+    pd.read_csv(csv).rename(columns={"kind": "truth"}).to_csv(renamed, index=False)
+    done = call("evaluate", fitted, renamed, "--label", "truth", "--root", photos, "--json")
+    same = call("evaluate", fitted, csv, "--root", photos, "--json")
+    assert json.loads(done.stdout)["metrics"] == json.loads(same.stdout)["metrics"]
+
+
+def test_inspect_shows_schema_parts_sizes_and_licences(fitted: Path) -> None:
+    found = json.loads(call("inspect", fitted, "--json").stdout)
+    assert isinstance(found["trainable"], int)
+    assert found["trainable"] == sum(p["trainable"] for p in found["parts"])
+    assert found["bytes"] == sum(f.stat().st_size for f in fitted.iterdir())
+    assert {c["name"]: c["kind"] for c in found["columns"]}["front"] == "image"
+    assert set(found["encoders"]) == {"tabular", "front"}
+    assert {"source", "licence", "sha256", "holds_rows"} <= set(found["encoders"]["front"])
+    shown = call("inspect", fitted).stdout
+    assert "ti_adapter for kind (classification)" in shown
+    assert "licence" in shown
+    assert f"trainable {found['trainable']:,} of" in shown
+
+
+@pytest.mark.parametrize(
+    ("method", "one", "ten"),  # the spec's table: d_T 4096, d_I 2048, r 16
+    [
+        (["full"], 23_514_177, 23_569_482),
+        (["frozen"], 6_145, 61_450),
+        (["ti-adapter", "--set", "image.variant=embedding"], 208_929, 264_234),
+        (["ti-adapter", "--set", "image.variant=bc1"], 1_142_849, 1_198_154),
+        (["ti-adapter", "--set", "image.variant=bc2"], 2_144_417, 2_199_722),
+    ],
+    ids=["full", "frozen", "embedding", "bc1", "bc2"],
+)
+def test_counts_are_the_published_ones(method: list[str], one: int, ten: int) -> None:
+    for outputs, expected in ((1, one), (10, ten)):
+        done = call(
+            "inspect", "--method", *method, "--encoder", "image=random:resnet-50",
+            "--tabular-width", 4096, "--outputs", outputs, "--json",
+        )  # fmt: skip
+        assert json.loads(done.stdout)["trainable"] == expected
+
+
+def test_counts_share_a_network_and_leave_out_what_a_method_does_not_read() -> None:
+    two = ["--encoder", "a=random:resnet-18", "--encoder", "b=random:resnet-18"]
+    found = json.loads(call("inspect", "--method", "image-only", *two, "--tabular-width", 8, "--json").stdout)
+    assert found["frozen"] == 11_176_512  # one ResNet-18 without its classifier
+    assert found["widths"] == {"a": 512, "b": 512}
+
+
+def test_counts_of_trees_have_no_head() -> None:
+    found = call("inspect", "--method", "trees", "--tabular-width", 8, "--json")
+    assert json.loads(found.stdout)["trainable"] == 0
+
+
+def test_options_of_an_optional_part_switch_it_on() -> None:
+    counts = ["inspect", "--method", "frozen", "--tabular-width", 100, "--json"]
+    plain = json.loads(call(*counts).stdout)["trainable"]
+    adapted = json.loads(call(*counts, "--set", "tabular.r=4").stdout)["trainable"]
+    assert adapted - plain == 2 * 100 * 4 + 100 + 4
+
+
+@pytest.mark.parametrize("name", names("methods"))
+def test_every_option_of_a_method_is_documented(name: str) -> None:
+    found = {o.path: o for o in options(name)}
+    assert "training.epochs" in found
+    shown = call("methods", name).stdout
+    for path in found:
+        assert f"--set {path}=" in shown
+    assert json.loads(call("methods", name, "--json").stdout).keys() == found.keys()
+
+
+def test_the_string_under_a_field_is_its_help() -> None:
+    about = {o.path: o.about for o in options("ti-adapter")}
+    assert about["image.variant"].startswith("embedding: on the pooled vector")
+    assert about["tabular.r"] == "Width of the bottleneck, at least 1."
+    assert any(o.path == "tabular.r" for o in options("frozen"))  # an optional part that is off
+
+
+def test_methods_are_listed_with_a_line_each() -> None:
+    found = call("methods").stdout.splitlines()
+    assert [line.split()[0].replace("-", "_") for line in found] == list(names("methods"))
+    assert json.loads(call("methods", "--json").stdout)["ti-adapter"]
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "why"),
+    [
+        ([1, 2, 2], "classification", "2 different whole numbers, at most 20"),
+        ([1.0, 2.0, 5.0], "classification", "3 different whole numbers"),
+        ([1.5, 2.0, 5.0], "regression", "numbers with fractions"),
+        (list(range(21)), "regression", "21 different numbers, more than 20"),
+        (["a", "b"], "classification", "2 different words"),
+        ([True, False], "classification", "2 different words"),
+        ([["a"], []], "multilabel", "cells of 'y' are lists"),
+        ([np.array(["a"]), np.array([])], "multilabel", "cells of 'y' are lists"),
+    ],
+)
+def test_task_is_guessed_with_a_reason(values: list[object], task: str, why: str) -> None:
+    found = _guessed(pd.Series(values, name="y"), None)
+    assert found[0] == task
+    assert why in found[1]
+
+
+def test_undefined_numbers_are_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"a": float("nan"), "b": [np.float64("inf")], "c": np.int64(3), "d": Path("x")})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None], "c": 3, "d": "x"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "nowhere.csv", "--label", "y"], "nowhere.csv: there is no such file"),
+        (["fit", "TABLE", "--label", "nothing"], r"columns 'nothing' \(label\) are absent"),
+        (["fit", "TABLE", "--label", "kind", "--method", "magic"], "is named 'magic'; there are"),
+        (["fit", "TABLE", "--label", "kind", "--set", "image.shape=1"], r"no option \['shape'\]"),
+        (["fit", "TABLE", "--label", "kind", "--set", "image.r.s=1"], "'r' has no options of its own"),
+        (["fit", "TABLE", "--label", "kind", "--set", "training.epoch=1"], r"no option \['epoch'\]"),
+        (["fit", "TABLE", "--label", "kind", "--target", "log"],
+         r"the task classification has no option \['target'\]; it has metric, class_weight"),
+        (["fit", "TABLE", "--label", "price", "--class-weight", "balanced"],
+         r"the task regression has no option \['class_weight'\]"),
+        (["fit", "TABLE", "--label", "kind", "--label", "size", "--task", "classification"],
+         "classification has one label column"),
+        (["fit", "TABLE", "--label", "kind", "--set", "encoders.image.size=8"],
+         r"encoders \['image'\], which --encoder does not name"),
+        (["fit", "TABLE", "--label", "kind", "--out", "FULL"], "holds other files"),
+        (["fit", "TABLE", "--label", "kind", "--encoder", "image"], "expected NAME=VALUE, got 'image'"),
+        (["fit", "TABLE", "--label", "kind", "--set", "a=1", "--set", "a=2"], "'a' is given twice"),
+        (["fit", "TABLE", "--label", "kind", "--resume"], "--resume needs --out"),
+        (["predict", "FULL", "TABLE", "--out", "p.csv"], "is no saved model"),
+        (["predict", "FULL", "TABLE", "--out", "p.xlsx"], "results must go to .csv"),
+        (["inspect"], "either a MODEL folder or a --method"),
+        (["inspect", "FULL", "--outputs", "2"], "go with --method, not with a MODEL"),
+        (["inspect", "--method", "full", "--encoder", "tabular=mlp"], "give --tabular-width"),
+        (["inspect", "--method", "image-only", "--tabular-width", "4"], "reads none of what is given"),
+        (["inspect", "--method", "full", "--set", "training.epochs=1"], "do not change counts"),
+        (["compare", "TABLE", "--label", "kind", "--methods", "frozen", "--seeds", "2", "--out", "o"],
+         "--seeds needs --split-column"),
+        (["compare", "TABLE", "--label", "kind", "--methods", "frozen", "--split-column", "split",
+          "--folds", "2", "--out", "o"], "--folds or --split-column, not both"),
+        (["compare", "TABLE", "--label", "kind", "--methods", "frozen,frozen", "--out", "o"],
+         r"must stand once in --methods; repeated: \['frozen'\]"),
+        (["compare", "TABLE", "--label", "kind", "--methods", "full:lr", "--out", "o"],
+         "written name:option=value"),
+        (["compare", "TABLE", "--label", "kind", "--methods", "full", "--set", "image.r=1",
+          "--out", "o"], "an option starts with a method's name"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_clean_message_and_exit_code_2(
+    words: list[str], said: str, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").write_text("mine")
+    places = {"TABLE": str(csv), "FULL": "full"}
+    done = call(*[places.get(w, w) for w in words], code=2)
+    assert re.search(said, done.stderr.replace("\n", " "))
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["full"]
+
+
+def test_warnings_are_one_line(csv: Path, small: list[str], tmp_path: Path) -> None:
+    table = pd.read_csv(csv)
+    table.loc[table.index[-16], "front"] = table.loc[0, "front"]  # a training photo among val's
+    table.to_csv(tmp_path / "table.csv", index=False)
+    words = ["fit", tmp_path / "table.csv", "--label", "kind", "--split-column", "split", *small]
+    code = f"from multiadapt.cli import main; main({[str(w) for w in words]})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "\nWarning: 1 files stand in both train and val" in done.stderr
+    assert "LeakWarning" not in done.stderr
