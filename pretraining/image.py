@@ -86,7 +86,7 @@ def mirrored(right: Points) -> Points:
     return np.vstack([right, right[::-1] * [-1, 1]])
 
 
-def smooth(points: Points, count: int = 60, closed: bool = False) -> Points:
+def smooth(points: Points, count: int = 60, *, closed: bool = False) -> Points:
     """A Catmull-Rom spline through the points."""
     points = np.asarray(points, dtype=float)
     around = [points[-1:], points, points[:2]] if closed else [points[:1], points, points[-1:]]
@@ -368,7 +368,9 @@ def draw_house(sketch: Sketch, style: np.random.Generator, rng: np.random.Genera
         eaves, ridge = jitter(rng, style.uniform(-0.3, 0.3)), jitter(rng, style.uniform(0.1, 0.6))
         slope = style.choice([0.0, 0.4, 0.9])
         sketch.fill(box(centre - half, eaves, centre + half, 0.85))
-        roof = mirrored([[half * slope, eaves - ridge], [half * 1.1, eaves]]) + [centre, 0]
+        roof = mirrored([[half * slope, eaves - ridge], [half * 1.1, eaves]]) + np.array(
+            [centre, 0]
+        )
         sketch.fill(roof)
         sketch.paint(roof, int(style.integers(60, 220)))
         columns, rows = style.integers(1, 5), style.integers(1, 4)
@@ -749,33 +751,39 @@ def blurred(alpha: Tensor) -> Tensor:
     return functional.interpolate(small, (size, size), mode="bilinear")
 
 
+def textured(things: Things, grid: Tensor, banks: Banks) -> Tensor:
+    """(b, 3, size, size): the object's own colours, without light."""
+    inside = grid * things.zoom[:, None, None, None]
+    field = banks.fields[things.field].float() / 255
+    tones = functional.grid_sample(
+        field, inside, padding_mode="reflection", align_corners=False, mode="bilinear"
+    )
+    first, second, third = things.palette[..., None, None].unbind(1)
+    amount = things.strength[:, None, None, None]
+    colour = first + amount * tones[:, :1] * (second - first)
+    return colour + 0.4 * amount * tones[:, 1:] * (third - first)
+
+
+def lit(soft: Tensor, light: Tensor) -> Tensor:
+    """How much lighter or darker the soft outline makes every pixel, lit from one side."""
+    here = soft[..., 1:, 1:]
+    across, down = here - soft[..., 1:, :-1], here - soft[..., :-1, 1:]
+    relief = torch.zeros_like(soft)
+    relief[..., 1:, 1:] = soft.shape[-1] / 16 * (light[:, :1] * across + light[:, 1:] * down)
+    return 1 + relief.clamp(-0.7, 0.7)
+
+
 def paste(canvas: Tensor, things: Things, pose: Pose, banks: Banks, dice: Dice) -> Tensor:
     """Draw one object per row, with its texture, relief and shadow; returns its light (b, 2)."""
     count, size = len(canvas), canvas.shape[-1]
     grid = pose.grid(size)
-    sample = {"align_corners": False, "mode": "bilinear"}
-    sketch = functional.grid_sample(banks.shapes[things.shape].float() / 255, grid, **sample)
-    inside = grid * things.zoom[:, None, None, None]
-    field = banks.fields[things.field].float() / 255
-    tones = functional.grid_sample(field, inside, padding_mode="reflection", **sample)
+    outline = banks.shapes[things.shape].float() / 255
+    sketch = functional.grid_sample(outline, grid, align_corners=False, mode="bilinear")
     alpha, detail = sketch[:, :1], sketch[:, 1:]
-    first, second, third = things.palette[..., None, None].unbind(1)
-    amount = things.strength[:, None, None, None]
-    colour = first + amount * tones[:, :1] * (second - first)
-    colour = colour + 0.4 * amount * tones[:, 1:] * (third - first)
     ink = dice.uniform(-0.8, 0.5, count, 1, 1, 1)
     soft = blurred(alpha)
     light = dice.normal(count, 2, 1, 1) * 1.2
-    relief = torch.zeros_like(soft)
-    relief[..., 1:, 1:] = (
-        size
-        / 16
-        * (
-            light[:, :1] * (soft[..., 1:, 1:] - soft[..., 1:, :-1])
-            + light[:, 1:] * (soft[..., 1:, 1:] - soft[..., :-1, 1:])
-        )
-    )
-    colour = colour * (1 + relief.clamp(-0.7, 0.7)) + ink * detail
+    colour = textured(things, grid, banks) * lit(soft, light) + ink * detail
     offset = dice.integers(size // 8, 2).tolist()
     shadow = torch.roll(soft, offset, (2, 3)) * dice.uniform(0, 0.6, count, 1, 1, 1)
     shadow = shadow * dice.chance(0.6, count, 1, 1, 1)
@@ -793,6 +801,9 @@ class Background:
     colour: Tensor
     room: Tensor
 
+    def __getitem__(self, rows: Tensor) -> "Background":
+        return Background(**{f.name: getattr(self, f.name)[rows] for f in fields(Background)})
+
 
 def kinds(count: int, device: torch.device) -> Tensor:
     """(count,): in sorted order, each kind with its share."""
@@ -800,56 +811,64 @@ def kinds(count: int, device: torch.device) -> Tensor:
     return torch.bucketize(torch.arange(count, device=device).float(), limits, right=True)
 
 
-def surfaces(kind: Tensor, dice: Dice, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Which plane every pixel shows (0 wall, 1 floor, 2 ceiling), where on it, and how far away.
+@dataclass(frozen=True)
+class Surfaces:
+    """What every pixel of a background shows."""
 
-    A room is a box seen from inside; with its side walls far off it is a horizon.
-    """
+    plane: Tensor  # 0 wall, 1 floor, 2 ceiling
+    where: Tensor  # (b, 2, size, size): coordinates on the plane
+    shade: Tensor
+    room: Tensor  # (b, 5): centre and half size of the far wall, whether outdoors
+
+
+def draw_surfaces(kind: Tensor, dice: Dice, size: int) -> Surfaces:
+    """A room is a box seen from inside; with its side walls far off it is a horizon."""
     count = len(kind)
     is_room = (kind == 3)[:, None, None]
     line = (torch.arange(size, device=kind.device) + 0.5) / size * 2 - 1
-    centre = dice.uniform(-0.5, 0.5, count, 2)
-    half = dice.uniform(0.2, 0.75, count, 2)
+    centre, half = dice.uniform(-0.5, 0.5, count, 2), dice.uniform(0.2, 0.75, count, 2)
     outdoors = dice.chance(0.35, count)
     half = torch.where(outdoors[:, None], torch.stack([half[:, 0] * 50, half[:, 1] / 4], 1), half)
-    across = (line[None, None, :] - centre[:, :1, None]) / half[:, :1, None]
-    down = (line[None, :, None] - centre[:, 1:, None]) / half[:, 1:, None]
-    across, down = across.expand(-1, size, -1), down.expand(-1, -1, size)
+    across = ((line - centre[:, :1]) / half[:, :1])[:, None, :].expand(-1, size, -1)
+    down = ((line - centre[:, 1:]) / half[:, 1:])[:, :, None].expand(-1, -1, size)
     far = torch.maximum(across.abs(), down.abs()).clamp(min=1)
     level = (down.abs() >= across.abs()) & (far > 1) & is_room
-    plane = level * torch.where(down > 0, 1, 2)
     side = (far > 1) & ~level & is_room
     depth = dice.uniform(1, 4, count, 1, 1) / far
-    u = torch.where(side, depth, across / far)
-    v = torch.where(level, depth, down / far)
     flat = dice.uniform(0.2, 0.6, count, 1, 1)
-    u = torch.where(is_room, u, line[None, None, :] * flat)
-    v = torch.where(is_room, v, line[None, :, None] * flat)
+    u = torch.where(is_room, torch.where(side, depth, across / far), line[None, None, :] * flat)
+    v = torch.where(is_room, torch.where(level, depth, down / far), line[None, :, None] * flat)
     shade = torch.where(is_room, (0.55 + 0.45 / far) * (1 - 0.15 * side.float()), 1.0)
-    numbers = torch.cat([centre, half.clamp(max=1), outdoors[:, None].float()], 1)
-    return plane, torch.stack([u, v], 1), shade, numbers
+    room = torch.cat([centre, half.clamp(max=1), outdoors[:, None].float()], 1)
+    return Surfaces(level * torch.where(down > 0, 1, 2), torch.stack([u, v], 1), shade, room)
+
+
+def draw_tones(fields: Tensor, seen: Surfaces, kind: Tensor, dice: Dice) -> Tensor:
+    """(b, size, size) in about [0, 1]: a field on every plane, or a slope for a gradient."""
+    count = len(kind)
+    at = (seen.where * 0.5 + dice.uniform(0, 1, count, 2, 1, 1)).mul(FIELD).long().remainder(FIELD)
+    rows = torch.arange(count, device=kind.device)[:, None, None]
+    tone = fields[rows, seen.plane, at[:, 1], at[:, 0]].float() / 255
+    slope = (seen.where * dice.uniform(-1, 1, count, 2, 1, 1)).sum(1)
+    return torch.where((kind == 1)[:, None, None], slope + 0.5, tone)
 
 
 def draw_background(banks: Banks, dice: Dice, count: int, size: int) -> Background:
     kind = kinds(count, dice.device)
-    plane, where, shade, room = surfaces(kind, dice, size)
+    seen = draw_surfaces(kind, dice, size)
     chosen = dice.integers(len(banks.fields), count, 3)
-    at = (where * 0.5 + dice.uniform(0, 1, count, 2, 1, 1)).mul(FIELD).long().remainder(FIELD)
-    rows = torch.arange(count, device=dice.device)[:, None, None]
-    tone = banks.fields[chosen[rows, plane], 0, at[:, 1], at[:, 0]].float() / 255
-    turn = dice.uniform(-1, 1, count, 2, 1, 1)
-    slope = (where * turn).sum(1)
-    tone = torch.where((kind == 1)[:, None, None], slope + 0.5, tone)
+    tone = draw_tones(banks.fields[chosen, 0], seen, kind, dice)
     strength = dice.uniform(0.1, 1, count, 3) * (kind > 0)[:, None]
     first, second = dice.colours(count, 3), dice.colours(count, 3)
     white = (kind == 0) & dice.chance(0.7, count)
     first = torch.where(white[:, None, None], 1 - 0.1 * dice.uniform(0, 1, count, 3, 1), first)
-    amount = (strength[rows, plane] * tone)[..., None]
-    base = first[rows, plane]
-    canvas = (base + amount * (second[rows, plane] - base)) * shade[..., None]
+    rows = torch.arange(count, device=kind.device)[:, None, None]
+    base = first[rows, seen.plane]
+    amount = (strength[rows, seen.plane] * tone)[..., None]
+    canvas = (base + amount * (second[rows, seen.plane] - base)) * seen.shade[..., None]
     canvas = canvas.permute(0, 3, 1, 2).clamp(0, 1).contiguous()
     family = torch.where(kind > 1, banks.field_family[chosen[:, 0]], -1)
-    return Background(canvas, kind, family, canvas.mean((2, 3)), room)
+    return Background(canvas, kind, family, canvas.mean((2, 3)), seen.room)
 
 
 def finish(canvas: Tensor, dice: Dice) -> Tensor:
@@ -883,41 +902,49 @@ def furnish(behind: Background, banks: Banks, dice: Dice) -> None:
         paste(rooms, Things.draw(banks, dice, len(rooms)), pose, banks, dice)
 
 
+def cover(canvas: Tensor, banks: Banks, dice: Dice) -> Tensor:
+    """Put a small object before every fifth picture; returns its class, SHAPES where none is."""
+    count = len(canvas)
+    front = Things.draw(banks, dice, count // 5)
+    chosen = dice.order(count)[: count // 5]
+    part = canvas[chosen]
+    paste(part, front, Pose.draw(dice, len(part), 0.2, 0.5), banks, dice)
+    canvas[chosen] = part
+    classes = torch.full((count,), SHAPES, device=dice.device)
+    classes[chosen] = banks.shape_class[front.shape]
+    return classes
+
+
+def describe(things: Things, behind: Background, banks: Banks) -> dict[str, Tensor]:
+    """What is known before the object is placed; -1 and NaN where there is nothing to ask."""
+    shape = banks.shape_class[things.shape]
+    return {
+        "shape": shape,
+        "drawer": torch.tensor(DRAWER_OF_SHAPE, device=shape.device)[shape],
+        "family": torch.where(things.strength > 0.1, banks.field_family[things.field], -1),
+        "colour": things.colour(),
+        "strength": things.strength[:, None],
+        "behind": behind.family,
+        "kind": behind.kind,
+        "around": behind.colour,
+        "room": behind.room.masked_fill((behind.kind != 3)[:, None], math.nan),
+    }
+
+
 def compose(
     things: Things, behind: Background, banks: Banks, dice: Dice
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Show every thing before some background: pictures in [0, 1] and what is on them."""
     count = len(things.shape)
-    order = dice.order(count) % len(behind.canvas)
-    canvas = behind.canvas[order]
+    mine = behind[dice.order(count) % len(behind.canvas)]
+    canvas = mine.canvas
     pose = Pose.draw(dice, count, 0.55, 1.1)
-    light = paste(canvas, things, pose, banks, dice)
-    covered = count // 5
-    front = Things.draw(banks, dice, covered)
-    chosen = dice.order(count)[:covered]
-    part = canvas[chosen]
-    paste(part, front, Pose.draw(dice, covered, 0.2, 0.5), banks, dice)
-    canvas[chosen] = part
-    front_class = torch.full((count,), SHAPES, device=dice.device)
-    front_class[chosen] = banks.shape_class[front.shape]
+    truth = describe(things, mine, banks) | {"pose": pose.numbers()}
+    truth["light"] = paste(canvas, things, pose, banks, dice)
+    truth["front"] = cover(canvas, banks, dice)
     canvas = finish(canvas, dice)
-    shape = banks.shape_class[things.shape]
-    room = behind.room.masked_fill((behind.kind != 3)[:, None], math.nan)
-    return canvas, {
-        "shape": shape,
-        "drawer": torch.tensor(DRAWER_OF_SHAPE, device=dice.device)[shape],
-        "family": torch.where(things.strength > 0.1, banks.field_family[things.field], -1),
-        "behind": behind.family[order],
-        "kind": behind.kind[order],
-        "front": front_class,
-        "pose": pose.numbers(),
-        "colour": things.colour(),
-        "around": behind.colour[order],
-        "strength": things.strength[:, None],
-        "light": light,
-        "room": room[order],
-        "thumbnail": functional.adaptive_avg_pool2d(canvas, 4).flatten(1),
-    }
+    truth["thumbnail"] = functional.adaptive_avg_pool2d(canvas, 4).flatten(1)
+    return canvas, truth
 
 
 # --- learning ------------------------------------------------------------------------------------
@@ -1079,6 +1106,9 @@ def export(encoder: ResNetModel, folder: Path, size: int) -> None:
     kept = ResNetModel(encoder.config)
     kept.load_state_dict(encoder.state_dict())
     kept.half().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "float32"  # stored halved, opened whole
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     settings = {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,

@@ -55,7 +55,9 @@ def test_round_trip_gives_the_same_bits(name, table, photos, network, tmp_path) 
 
 def test_classes_come_back_with_their_type(table, photos, network, tmp_path) -> None:
     frame = table.drop(columns="price").assign(kind=(table["kind"] == "red").astype(int) * 5)
-    model = MultimodalClassifier(encoders={"image": str(network), "tabular": "mlp"}, training=SHORT, verbose=False)
+    model = MultimodalClassifier(
+        encoders={"image": str(network), "tabular": "mlp"}, training=SHORT, verbose=False
+    )
     model.fit(frame, label="kind", root=photos).save(tmp_path / "model")
     again = load(tmp_path / "model")
     assert again.classes_.tolist() == [0, 5]
@@ -72,7 +74,11 @@ def test_file_holds_no_frozen_tensor(saved: Path) -> None:
     tensors = load_file(saved / "adapter.safetensors")
     assert {k.split(":")[0] for k in tensors} == {"adapter", "native", "head"}
     assert not [k for k in tensors if "backbone" in k]
-    assert {k.split(":")[1] for k in tensors if k.startswith("native:")} == {"tabular", "front", "back"}
+    assert {k.split(":")[1] for k in tensors if k.startswith("native:")} == {
+        "tabular",
+        "front",
+        "back",
+    }
 
 
 def test_size_is_bounded_by_what_was_trained(saved: Path) -> None:
@@ -109,7 +115,9 @@ def test_missing_key_is_refused(copied: Path) -> None:
 def test_tensor_of_another_shape_is_refused(copied: Path) -> None:
     path = copied / "adapter.safetensors"
     save_file({**load_file(path), "head:linear.bias": torch.zeros(2)}, path)
-    with pytest.raises(ArtifactError, match=r"'head:linear.bias' must have shape \(1,\), got \(2,\)"):
+    with pytest.raises(
+        ArtifactError, match=r"'head:linear.bias' must have shape \(1,\), got \(2,\)"
+    ):
         load(copied)
 
 
@@ -125,7 +133,7 @@ def test_altered_weight_fails_the_golden_rows(copied: Path) -> None:
 def test_damaged_file_is_refused(copied: Path) -> None:
     path = copied / "adapter.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ArtifactError, match="adapter.safetensors cannot be read"):
+    with pytest.raises(ArtifactError, match=r"adapter\.safetensors cannot be read"):
         load(copied)
 
 
@@ -137,7 +145,7 @@ def test_incomplete_folder_is_refused(name: str, copied: Path) -> None:
 
 
 def test_folder_that_is_no_model_is_refused(tmp_path: Path, copied: Path) -> None:
-    with pytest.raises(ArtifactError, match="is no saved model: it has no config.json"):
+    with pytest.raises(ArtifactError, match=r"is no saved model: it has no config\.json"):
         load(tmp_path / "nothing")
     (copied / "config.json").write_text("{")
     with pytest.raises(ArtifactError, match="is not JSON"):
@@ -153,13 +161,21 @@ def test_other_format_is_refused(copied: Path) -> None:
 
 def test_other_encoder_weights_are_refused(copied: Path, tmp_path: Path) -> None:
     other = make_network(tmp_path / "other", seed=1)
-    with pytest.raises(ArtifactError, match="the frozen weights of 'front' must be those it was trained on"):
+    with pytest.raises(
+        ArtifactError, match="the frozen weights of 'front' must be those it was trained on"
+    ):
         load(copied, encoders={"image": str(other)})
 
 
-def test_encoder_that_moved_is_found_where_it_is_named(copied: Path, table, network, tmp_path: Path) -> None:
+def test_encoder_that_moved_is_found_where_it_is_named(
+    copied: Path, table, network, tmp_path: Path
+) -> None:
     moved = shutil.copytree(network, tmp_path / "moved")
-    assert load(copied, encoders={"image": str(moved)}).predict(table).equals(load(copied).predict(table))
+    assert (
+        load(copied, encoders={"image": str(moved)})
+        .predict(table)
+        .equals(load(copied).predict(table))
+    )
 
 
 def test_save_replaces_a_model_but_no_other_folder(saved: Path, tmp_path: Path) -> None:
@@ -173,13 +189,17 @@ def test_save_replaces_a_model_but_no_other_folder(saved: Path, tmp_path: Path) 
         model.save(tmp_path / "mine")
 
 
-def test_context_of_an_in_context_encoder_is_named_as_training_rows(table, photos, network, tmp_path) -> None:
+def test_context_of_an_in_context_encoder_is_named_as_training_rows(
+    table, photos, network, tmp_path
+) -> None:
     model = MultimodalRegressor(
         "tabular-only", encoders={"tabular": "starter"}, training=SHORT, verbose=False
     )
     model.fit(table[["size", "colour", "price"]], label="price").save(tmp_path / "model")
     assert "**This folder holds training rows**" in (tmp_path / "model" / "README.md").read_text()
-    np.testing.assert_allclose(load(tmp_path / "model").predict(table), model.predict(table), rtol=1e-4)
+    np.testing.assert_allclose(
+        load(tmp_path / "model").predict(table), model.predict(table), rtol=1e-4
+    )
 
 
 class Hub:
@@ -204,7 +224,9 @@ class Hub:
         return str(self.folder / repo_id)
 
 
-def test_hub_round_trip(saved: Path, table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_round_trip(
+    saved: Path, table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub = Hub(tmp_path)
     monkeypatch.setattr(artifact, "HfApi", hub)
     monkeypatch.setattr(artifact, "snapshot_download", hub.snapshot_download)

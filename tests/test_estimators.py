@@ -25,12 +25,20 @@ SHORT = Training(epochs=1, batch_size=16)
 
 
 def classifier(network: Path, method: object = "frozen", **options: object) -> MultimodalClassifier:
-    options = {"encoders": {"image": str(network), "tabular": "mlp"}, "training": SHORT, "verbose": False} | options
+    options = {
+        "encoders": {"image": str(network), "tabular": "mlp"},
+        "training": SHORT,
+        "verbose": False,
+    } | options
     return MultimodalClassifier(method, **options)
 
 
 def regressor(network: Path, method: object = "frozen", **options: object) -> MultimodalRegressor:
-    options = {"encoders": {"image": str(network), "tabular": "mlp"}, "training": SHORT, "verbose": False} | options
+    options = {
+        "encoders": {"image": str(network), "tabular": "mlp"},
+        "training": SHORT,
+        "verbose": False,
+    } | options
     return MultimodalRegressor(method, **options)
 
 
@@ -48,11 +56,13 @@ UNTYPED = {
 
 @parametrize_with_checks(
     [MultimodalClassifier("tabular-only", **QUICK), MultimodalRegressor("trees", verbose=False)],
-    expected_failed_checks=lambda estimator: {
-        "check_sample_weight_equivalence_on_dense_data": "rows are held out and batches drawn by position",
-        "check_methods_subset_invariance": "float32 sums of another batch differ by 2e-7",
-    }
-    | (UNTYPED if TYPED else {}),
+    expected_failed_checks=lambda estimator: (
+        {
+            "check_sample_weight_equivalence_on_dense_data": "rows are held out and batches drawn by position",
+            "check_methods_subset_invariance": "float32 sums of another batch differ by 2e-7",
+        }
+        | (UNTYPED if TYPED else {})
+    ),
 )
 def test_scikit_learn_checks(estimator, check) -> None:
     with warnings.catch_warnings():
@@ -84,7 +94,9 @@ def test_pipeline(network, table) -> None:
     assert pipe.predict(table[["size", "colour"]]).index.equals(table.index)
 
 
-@pytest.mark.parametrize("make", [polars.from_pandas, pyarrow.Table.from_pandas], ids=["polars", "arrow"])
+@pytest.mark.parametrize(
+    "make", [polars.from_pandas, pyarrow.Table.from_pandas], ids=["polars", "arrow"]
+)
 def test_other_tables_predict_the_same(make, network, table, photos) -> None:
     frame = table.drop(columns="price").reset_index(drop=True)
     expected = classifier(network).fit(frame, label="kind", root=photos).predict(frame)
@@ -132,7 +144,9 @@ def test_split_column_without_training_rows_is_refused(network, table) -> None:
 def test_validation_rows_are_given_once(network, table, photos) -> None:
     marked = table.assign(part=["train"] * 40 + ["val"] * 20)
     with pytest.raises(SpecError, match="both val_data and 'val' rows of 'part' are given"):
-        regressor(network).fit(marked, label="price", split_column="part", val_data=table, root=photos)
+        regressor(network).fit(
+            marked, label="price", split_column="part", val_data=table, root=photos
+        )
     with pytest.raises(SpecError, match=r"val_data is a pair \(X, y\) when y is given"):
         regressor(network).fit(table, label="price", val_data=(table, table["price"]), root=photos)
 
@@ -150,7 +164,9 @@ def test_one_corrupt_file_in_a_hundred_shifts_no_prediction(network, tmp_path) -
     model = classifier(network).fit(frame, label="kind", root=tmp_path)
     before = model.predict_proba(frame)
     (tmp_path / frame["front"].iloc[41]).write_bytes(b"no image")
-    with pytest.raises(CellError, match=r"row 141 \(position 41\), column 'front', file 'photos/41_front.png'"):
+    with pytest.raises(
+        CellError, match=r"row 141 \(position 41\), column 'front', file 'photos/41_front.png'"
+    ):
         model.predict_proba(frame)
     model.on_error = "missing"
     after = model.predict_proba(frame)
@@ -163,7 +179,9 @@ def test_unreadable_files_at_fit_are_one_report(network, tmp_path) -> None:
     frame = make_table(tmp_path).drop(columns="price")
     for i in range(12):
         (tmp_path / frame["front"].iloc[i]).write_text(f"no image {i}")
-    with pytest.raises(CellError, match=r"12 are neither[\s\S]*and 2 more[\s\S]*on_error=\"missing\"") as caught:
+    with pytest.raises(
+        CellError, match=r"12 are neither[\s\S]*and 2 more[\s\S]*on_error=\"missing\""
+    ) as caught:
         classifier(network, column_types={"front": "image"}).fit(frame, label="kind", root=tmp_path)
     assert str(caught.value).count("not an image in JPEG") == 10
     model = classifier(network, column_types={"front": "image"}, on_error="missing")
@@ -188,11 +206,18 @@ def test_arrays_in_cells_are_images(network, table) -> None:
 
 
 def test_multilabel_from_lists_text_and_columns(network, table) -> None:
-    tags = [["big", "new"] if s > 50 else ["new"] if i % 3 else [] for i, s in enumerate(table["size"].fillna(0))]
+    tags = [
+        ["big", "new"] if s > 50 else ["new"] if i % 3 else []
+        for i, s in enumerate(table["size"].fillna(0))
+    ]
     frame = table[["size", "colour"]].copy()
     lists = classifier(network).fit(frame.assign(tags=tags), label="tags")
-    text = classifier(network, separator="|").fit(frame.assign(tags=["|".join(t) or "|" for t in tags]), label="tags")
-    columns = frame.assign(big=["big" in t for t in tags], new=["new" in t for t in tags]).astype({"big": int, "new": int})
+    text = classifier(network, separator="|").fit(
+        frame.assign(tags=["|".join(t) or "|" for t in tags]), label="tags"
+    )
+    columns = frame.assign(big=["big" in t for t in tags], new=["new" in t for t in tags]).astype(
+        {"big": int, "new": int}
+    )
     several = classifier(network).fit(columns, label=["big", "new"])
     answers = [m.predict(frame) for m in (lists, text, several)]
     assert all(a.columns.tolist() == ["big", "new"] for a in answers)
@@ -221,13 +246,30 @@ def test_log_target_predicts_positive_values(network, table) -> None:
         (lambda t: t.iloc[:0], SchemaError, "at least 2 rows, got none"),
         (lambda t: t.iloc[:1], SchemaError, "at least 2 rows, got 1 sample"),
         (lambda t: t.assign(price=1.0), TargetError, "all 60 rows have the value 1"),
-        (lambda t: t.assign(price=[np.nan, *t["price"][1:]]), TargetError, r"has none in 1 of 60 rows \(100\)"),
-        (lambda t: t.assign(size=[np.inf, *t["size"][1:]]), SchemaError, "column 'size' must hold finite"),
+        (
+            lambda t: t.assign(price=[np.nan, *t["price"][1:]]),
+            TargetError,
+            r"has none in 1 of 60 rows \(100\)",
+        ),
+        (
+            lambda t: t.assign(size=[np.inf, *t["size"][1:]]),
+            SchemaError,
+            "column 'size' must hold finite",
+        ),
         (lambda t: t.drop(columns="price"), SchemaError, r"columns 'price' \(label\) are absent"),
         (lambda t: t[["price"]], SchemaError, "finds no column that it reads"),
         (lambda t: pd.concat([t, t[["size"]]], axis=1), SchemaError, "size"),
     ],
-    ids=["no rows", "one row", "constant", "label missing", "infinite", "no label", "no features", "twice"],
+    ids=[
+        "no rows",
+        "one row",
+        "constant",
+        "label missing",
+        "infinite",
+        "no label",
+        "no features",
+        "twice",
+    ],
 )
 def test_bad_table_at_fit(change, error, words, network, table) -> None:
     with pytest.raises(error, match=words):
@@ -276,7 +318,9 @@ def test_unknown_names_are_refused(network, table, photos) -> None:
 @pytest.mark.parametrize("weight", [[-1.0] * 60, [0.0] * 60, [np.nan] * 60])
 def test_weights_that_mean_nothing_are_refused(weight, network, table) -> None:
     with pytest.raises(SpecError, match="sample_weight must hold finite numbers of at least 0"):
-        regressor(network).fit(table[["size", "price"]], label="price", sample_weight=np.array(weight))
+        regressor(network).fit(
+            table[["size", "price"]], label="price", sample_weight=np.array(weight)
+        )
 
 
 def test_fit_says_what_each_column_is(network, table, photos, capfd) -> None:

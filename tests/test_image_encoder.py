@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import numpy as np
@@ -15,6 +16,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import multiadapt
 from multiadapt.attach import Adapter, attach
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._families._pixels import Preparation
@@ -23,10 +25,15 @@ from multiadapt.errors import EncoderError, ExtraError, SpecError
 from multiadapt.spec import resolve
 from multiadapt.types import Stream
 
-TINY = {"layer_type": "basic", "depths": [1, 1], "hidden_sizes": [8, 16], "embedding_size": 8}
+TINY: dict[str, Any] = {
+    "layer_type": "basic",
+    "depths": [1, 1],
+    "hidden_sizes": [8, 16],
+    "embedding_size": 8,
+}
 
 
-def tiny(folder: Path) -> nn.Module:
+def tiny(folder: Path) -> Any:
     torch.manual_seed(0)
     network = transformers.ResNetModel(transformers.ResNetConfig(**TINY)).eval()
     network.save_pretrained(folder)
@@ -65,7 +72,7 @@ class Shift(Adapter):
 
 # --- cells to pixels -----------------------------------------------------------------------------
 
-PROCESSORS = {
+PROCESSORS: dict[str, Any] = {
     "squash": transformers.ViTImageProcessorPil(resample=3, image_mean=[0.4, 0.5, 0.6]),
     "bilinear": transformers.ViTImageProcessorPil(size={"height": 40, "width": 24}),
     "crop": transformers.CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size=56),
@@ -212,6 +219,17 @@ def test_the_model_card_tells_the_licence(tmp_path: Path) -> None:
     assert built(ImageEncoder(str(tmp_path))).origin().licence == "mit"
 
 
+@pytest.mark.skipif(
+    not (Path(multiadapt.__file__).parent / "starter" / "image").is_dir(),
+    reason="this checkout is without the starter encoders",
+)
+def test_the_starter_opens_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    encoder = built(ImageEncoder())
+    assert (encoder.origin().source, encoder.origin().licence) == ("starter", "Apache-2.0")
+    assert encoder(encoder.prepare([pictures((40, 40))])).pooled.shape == (1, encoder.width)
+
+
 def test_half_precision_is_opened_as_float32(tmp_path: Path) -> None:
     tiny(tmp_path).half().save_pretrained(tmp_path)
     network = ImageEncoder(str(tmp_path)).open("classification")
@@ -333,7 +351,8 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     tiny(tmp_path)
-    transformers.ResNetConfig(**TINY | {"hidden_sizes": [8, 24]}).save_pretrained(tmp_path)
+    wider: dict[str, Any] = TINY | {"hidden_sizes": [8, 24]}
+    transformers.ResNetConfig(**wider).save_pretrained(tmp_path)
     with pytest.raises(EncoderError, match="cannot be opened"):
         ImageEncoder(str(tmp_path)).open("classification")
 

@@ -286,7 +286,7 @@ def test_too_many_files_name_row_column_and_count(tmp_path):
     with pytest.raises(
         CellError, match=r"row 'y' \(position 11\), column 'photo': .* at most 2 files, got 3"
     ):
-        Reading(tmp_path, max_files=2).images(cells, start=10)
+        Reading(tmp_path, max_files=2).images(cells, range(10, 10 + len(cells)))
 
 
 def hundred(root: Path, bad: dict[int, bytes]) -> pd.Series:
@@ -326,7 +326,12 @@ def test_the_report_shows_ten_and_lists_all(tmp_path):
     cells = hundred(tmp_path, dict.fromkeys(range(20, 32), b""))
     reading = Reading(tmp_path)
     with ThreadPoolExecutor(4) as pool:  # blocks in any order
-        list(pool.map(lambda at: reading.images(cells[at : at + 10], at), range(90, -1, -10)))
+        list(
+            pool.map(
+                lambda at: reading.images(cells[at : at + 10], range(at, at + 10)),
+                range(90, -1, -10),
+            )
+        )
     with pytest.raises(CellError) as caught:
         reading.finish()
     text = str(caught.value)

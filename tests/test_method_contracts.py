@@ -19,7 +19,9 @@ METHODS = names("methods")
 SHORT = Training(epochs=2, batch_size=16)
 
 
-def fitted(method: Method | str, table: pd.DataFrame, photos: Path, network: Path, **options: object) -> MultimodalRegressor:
+def fitted(
+    method: Method | str, table: pd.DataFrame, photos: Path, network: Path, **options: object
+) -> MultimodalRegressor:
     model = MultimodalRegressor(
         method,
         encoders={"image": str(network), "tabular": "mlp"},
@@ -48,7 +50,9 @@ def test_every_method_fits_predicts_and_keeps_order(name: str, table, photos, ne
     assert predicted.name == "price"
     assert np.isfinite(predicted).all()
     shuffled = table.sample(frac=1, random_state=1)
-    pd.testing.assert_series_equal(model.predict(shuffled), predicted.loc[shuffled.index], rtol=1e-5)
+    pd.testing.assert_series_equal(
+        model.predict(shuffled), predicted.loc[shuffled.index], rtol=1e-5
+    )
     pd.testing.assert_frame_equal(table, before)
 
 
@@ -106,7 +110,9 @@ def test_gradient_reaches_every_trained_parameter(variant: str, table, photos, n
     rows = table.iloc[:8][["size"]].assign(colour=table["colour"].iloc[:8].astype(object))
     inputs = {"front": pixels, "back": pixels, "tabular": model.encoder("tabular").prepare(rows)}
     model(inputs).square().sum().backward()
-    blind = [n for n, p in model.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0]
+    blind = [
+        n for n, p in model.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0
+    ]
     unseen = [n for n in blind if n.endswith(("categories.table.weight", "missing"))]
     assert blind == unseen
 
@@ -125,7 +131,9 @@ def test_columns_share_one_network_and_its_adapters(table, photos, network) -> N
 
 
 def test_more_stages_than_the_network_has_is_refused(table, photos, network) -> None:
-    with pytest.raises(SpecError, match="'bc3' adapts the last 3 stages, but the network of 'front' has 2"):
+    with pytest.raises(
+        SpecError, match="'bc3' adapts the last 3 stages, but the network of 'front' has 2"
+    ):
         fitted(TIAdapter(image=ImageBranch(variant="bc3")), table, photos, network)
     with pytest.raises(SpecError, match=r"stages must lie in 1..2 for 'front', got \(0,\)"):
         fitted(TIAdapter(image=ImageBranch(stages=(0,))), table, photos, network)

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -18,15 +20,16 @@ from tabicl._model.tabicl import TabICL
 from tabicl._sklearn.preprocessing import EnsembleGenerator
 from torch import nn
 
-from multiadapt.encoders import _folds
+from multiadapt.encoders import _folds, _tabicl
 from multiadapt.encoders import tabular as tabular_module
 from multiadapt.encoders._base import Encoder, EncoderSpec, Learned
 from multiadapt.encoders._folds import choose_context, choose_folds, out_of_fold
-from multiadapt.encoders.mlp import MLPEncoder
 from multiadapt.encoders._views import Views
+from multiadapt.encoders.mlp import MLPEncoder
+from multiadapt.encoders.tabpfn import TabPFNEncoder
 from multiadapt.encoders.tabular import TabularEncoder
 from multiadapt.encoders.trees import TreesEncoder
-from multiadapt.errors import EncoderError, SpecError
+from multiadapt.errors import EncoderError, ExtraError, SpecError
 from multiadapt.types import Column, Inputs, Labels, Stream
 
 torch.set_num_threads(1)
@@ -310,7 +313,7 @@ def test_members_line_up_between_training_and_prediction(source: str):
 @pytest.mark.parametrize("output", ["icl", "row"])
 def test_in_context_rows_do_not_depend_on_their_batch(source: str, output: str):
     frame, new = table(60), table(12, seed=1)
-    encoder, _ = in_context(source, frame, labels(frame), output=output)
+    encoder, _ = in_context(source, frame, labels(frame), output=output, members=2)
     whole = at_the_end(encoder, new)
     extreme = new.assign(skewed=1e30)  # overflows a power transform
     mixed = at_the_end(encoder, pd.concat([extreme, new], ignore_index=True))
@@ -336,16 +339,16 @@ def test_in_context_encoder_comes_back(source: str, kind: str, output: str, cont
 def test_no_cell_is_saved_with_context_embeddings(source: str):
     frame = table(40)
     frame["size"] = np.arange(40) + 12345.0
-    encoder, _ = in_context(source, frame, labels(frame), context="embeddings")
+    encoder, _ = in_context(source, frame, labels(frame), context="embeddings", members=2)
     held = torch.cat([t.double().flatten() for t in encoder.learned().tensors.values()])
     assert not torch.isin(held, torch.tensor(frame["size"].to_numpy())).any()
 
 
 def test_in_context_embeddings_are_the_same_for_the_same_seed(source: str):
     frame = table(40)
-    first, a = in_context(source, frame, labels(frame), seed=5)
-    second, b = in_context(source, frame, labels(frame), seed=5)
-    _, c = in_context(source, frame, labels(frame), seed=6)
+    first, a = in_context(source, frame, labels(frame), seed=5, members=2)
+    second, b = in_context(source, frame, labels(frame), seed=5, members=2)
+    _, c = in_context(source, frame, labels(frame), seed=6, members=2)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert torch.equal(at_the_end(first, frame), at_the_end(second, frame))
@@ -558,6 +561,15 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
         TabularEncoder(source=str(tmp_path / "other.ckpt")).open("classification")
 
 
+def test_the_starter_is_a_folder_inside_the_package(monkeypatch, tmp_path: Path):
+    write_network(tmp_path / "starter" / "tabular-classifier", tabicl(4))
+    write_network(tmp_path / "starter" / "tabular-regressor", tabicl(0))
+    monkeypatch.setattr(_tabicl.resources, "files", lambda package: tmp_path)
+    for kind, classes in (("classification", 4), ("multilabel", 4), ("regression", 0)):
+        opened = TabularEncoder().open(kind)  # type: ignore[arg-type]
+        assert (opened.origin.licence, opened.classes) == ("Apache-2.0", classes)  # type: ignore[union-attr]
+
+
 def test_without_a_network_the_hubs_checkpoint_is_an_error_with_a_way_out(monkeypatch):
     def unreachable(repository: str, name: str) -> str:
         raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
@@ -703,3 +715,115 @@ def test_trees_say_that_they_must_learn_first():
 def test_trees_refuse_options_that_grow_nothing(options: dict[str, float], message: str):
     with pytest.raises(SpecError, match=message):
         TreesEncoder(**options)
+
+
+class FakeTabPFN:
+    """The part of tabpfn's estimators that is used. A row's embedding: itself, and the label of the
+    nearest context row."""
+
+    def __init__(self, **options: object) -> None:
+        self.options = options
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.models_ = [nn.Linear(2, 2)]
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> "FakeTabPFN":
+        self.x, self.y = np.nan_to_num(x), y
+        return self
+
+    def get_embeddings(self, x: np.ndarray, data_source: str) -> np.ndarray:
+        assert data_source == "test"
+        x = np.nan_to_num(x)
+        nearest = np.abs(x[:, None] - self.x).sum(2).argmin(1)
+        found = np.concatenate([x, self.y[nearest][:, None]], axis=1)
+        return np.stack([found * (e + 1) for e in range(self.options["n_estimators"])])  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def fake_tabpfn(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = SimpleNamespace(
+        TabPFNClassifier=type("TabPFNClassifier", (FakeTabPFN,), {}),
+        TabPFNRegressor=type("TabPFNRegressor", (FakeTabPFN,), {}),
+    )
+    monkeypatch.setitem(sys.modules, "tabpfn", fake)
+
+
+@pytest.mark.usefixtures("fake_tabpfn")
+@pytest.mark.parametrize("kind", ["classification", "regression", "multilabel"])
+def test_tabpfn_embeds_out_of_fold_and_comes_back(kind: str, caplog):
+    frame, new = table(40), table(7, seed=1)
+    frame.loc[0, "size"] = np.nan
+    spec = TabPFNEncoder(members=3)
+    network = spec.open(kind)  # type: ignore[arg-type]
+    assert "non-commercial" in caplog.text
+    encoder = spec.build(STREAM, network, "net")
+    found = labels(frame, kind)
+    inputs = encoder.learn(frame, found, 0)
+    assert inputs is not None
+    vectors, after = inputs.tensors["pooled"], at_the_end(encoder, frame)
+    assert encoder.width == 3 * 7 == vectors.shape[1]
+    columns = torch.arange(21).reshape(3, 7)
+    assert torch.allclose(
+        vectors[:, columns[2]], 3 * vectors[:, columns[0]]
+    )  # members side by side
+    assert torch.equal(vectors[:, :6], after[:, :6])  # what is not a label
+    own = encoder.learned().tensors["y"].float()
+    assert torch.equal(after[:, 6], own)  # in its own context a row finds its label
+    assert not torch.equal(vectors[:, 6], own)
+    again = restored(spec, encoder, network)
+    assert torch.equal(at_the_end(encoder, new), at_the_end(again, new))
+    assert encoder.learned().holds_rows
+    assert again.origin() == encoder.origin()
+    assert again.origin().licence == "Prior Labs: non-commercial, gated"
+
+
+@pytest.mark.usefixtures("fake_tabpfn")
+def test_tabpfn_takes_many_labels_in_groups_and_says_so(caplog):
+    frame = table(60)
+    spec = TabPFNEncoder(members=2)
+    encoder = spec.build(STREAM, spec.open("classification"), "net")
+    with caplog.at_level(logging.INFO, "multiadapt"):
+        encoder.learn(frame, Labels("classification", np.arange(60) % 12, 12), 0)
+    assert "12 different labels in 10 groups of like frequency" in caplog.text
+
+
+@pytest.mark.usefixtures("fake_tabpfn")
+def test_tabpfn_refuses_embeddings_of_a_shape_it_does_not_know(monkeypatch):
+    monkeypatch.setattr(FakeTabPFN, "get_embeddings", lambda self, x, data_source: x)
+    spec = TabPFNEncoder()
+    encoder = spec.build(STREAM, spec.open("classification"), "net")
+    with pytest.raises(
+        EncoderError, match=r"must have shape \(members, 1 rows, width\), got \(1, 6\)"
+    ):
+        encoder.learn(table(40), labels(table(40)), 0)
+
+
+def test_tabpfn_names_the_extra_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tabpfn", None)
+    with pytest.raises(ExtraError, match=r"pip install multiadapt\[tabpfn\]"):
+        TabPFNEncoder().open("regression")
+
+
+@pytest.mark.parametrize(("option", "least"), [("members", 1), ("folds", 2), ("max_context", 2)])
+def test_tabpfn_refuses_options_too_small(option: str, least: int):
+    with pytest.raises(SpecError, match=f"{option} must be at least {least}, got 0"):
+        TabPFNEncoder(**{option: 0})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_in_context_embeddings_on_an_accelerator_are_those_of_the_cpu(source: str, kind: str):
+    frame, new = table(40), table(9, seed=1)
+    encoder, vectors = in_context(source, frame, labels(frame, kind))
+    expected = at_the_end(encoder, new)
+    spec = TabularEncoder(source=source)
+    other = spec.build(STREAM, spec.open(kind), "net").to("cuda")  # type: ignore[arg-type]
+    found = other.learn(frame, labels(frame, kind), 0)
+    assert found is not None
+    inputs = other.prepare(new).to(torch.device("cuda"))
+    # An accelerator adds in another order, and its Yeo-Johnson inputs are rounded once more.
+    assert torch.allclose(found.tensors["pooled"], vectors, atol=1e-3)
+    assert torch.allclose(other.prefix(inputs, 1).tensors["pooled"].cpu(), expected, atol=1e-3)
+    assert torch.allclose(
+        encoder.to("cuda").prefix(inputs, 1).tensors["pooled"].cpu(), expected, atol=1e-3
+    )

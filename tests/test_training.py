@@ -22,7 +22,9 @@ METHOD = TIAdapter(image=ImageBranch(variant="bc1"))
 
 def classifier(network: Path, training: Training, **options: object) -> MultimodalClassifier:
     encoders = {"image": str(network), "tabular": "mlp"}
-    return MultimodalClassifier(METHOD, encoders=encoders, training=training, verbose=False, **options)
+    return MultimodalClassifier(
+        METHOD, encoders=encoders, training=training, verbose=False, **options
+    )
 
 
 def fit(network, table, photos, training, **given) -> MultimodalClassifier:
@@ -46,12 +48,14 @@ def test_a_run_learns_what_the_photo_shows(network, table, photos) -> None:
     assert model.evaluate(table, root=photos).loc["accuracy", "value"] > 0.9
 
 
-class Cut(Exception):
+class PowerCutError(Exception):
     """Stands for the power going out."""
 
 
 @pytest.mark.parametrize("batch", range(1, 9))
-def test_resume_at_any_step_gives_the_same_bits(batch, network, table, photos, tmp_path, monkeypatch) -> None:
+def test_resume_at_any_step_gives_the_same_bits(
+    batch, network, table, photos, tmp_path, monkeypatch
+) -> None:
     training = Training(epochs=3, batch_size=16, accumulate=2, clip=1.0)
     whole = fit(network, table, photos, training)
     monkeypatch.setattr(_ResumeFile, "every", 0.0)
@@ -61,10 +65,10 @@ def test_resume_at_any_step_gives_the_same_bits(batch, network, table, photos, t
         write(self, *given)
         calls.append(1)
         if len(calls) == batch:
-            raise Cut
+            raise PowerCutError
 
     monkeypatch.setattr(_ResumeFile, "write", cut_after)
-    with pytest.raises(Cut):
+    with pytest.raises(PowerCutError):
         fit(network, table, photos, training, resume=tmp_path / "run")
     monkeypatch.setattr(_ResumeFile, "write", write)
     resumed = fit(network, table, photos, training, resume=tmp_path / "run")
@@ -95,7 +99,9 @@ model.save(out)
 def test_resume_after_kill_9_gives_the_same_bits(network, photos, tmp_path) -> None:
     def start(name: str) -> subprocess.Popen[bytes]:
         places = [str(network), str(photos), str(tmp_path / name), str(tmp_path / f"{name}.resume")]
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, *places], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *places], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
 
     whole, killed = start("whole"), start("killed")
     file = tmp_path / "killed.resume"
@@ -184,7 +190,10 @@ def test_kept_prefix_changes_nothing(network, table, photos) -> None:
     first = [m.fitted_.info["history"]["epochs"][0]["loss"] for m in (kept, streamed)]
     assert first[0] == pytest.approx(first[1], rel=1e-5)
     np.testing.assert_allclose(
-        kept.fitted_.scores(table, photos), streamed.fitted_.scores(table, photos), rtol=1e-3, atol=1e-4
+        kept.fitted_.scores(table, photos),
+        streamed.fitted_.scores(table, photos),
+        rtol=1e-3,
+        atol=1e-4,
     )
 
 
@@ -200,7 +209,10 @@ def test_accumulated_batches_are_one_large_batch(network, table, photos) -> None
     base = {"epochs": 2, "normalize": False, "patience": None}
     found = [
         MultimodalClassifier(
-            method, encoders={"image": str(network), "tabular": "starter"}, training=t, verbose=False
+            method,
+            encoders={"image": str(network), "tabular": "starter"},
+            training=t,
+            verbose=False,
         ).fit(table.drop(columns=["price", "size", "colour"]), label="kind", root=photos)
         for t in (Training(batch_size=48, **base), Training(batch_size=24, accumulate=2, **base))
     ]
@@ -210,7 +222,9 @@ def test_accumulated_batches_are_one_large_batch(network, table, photos) -> None
 
 def test_bf16_agrees_with_fp32_roughly(network, table, photos) -> None:
     losses = [
-        fit(network, table, photos, Training(epochs=2, precision=p)).fitted_.info["history"]["epochs"][-1]["loss"]
+        fit(network, table, photos, Training(epochs=2, precision=p)).fitted_.info["history"][
+            "epochs"
+        ][-1]["loss"]
         for p in ("fp32", "bf16")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
@@ -226,7 +240,11 @@ def test_sample_weights_of_zero_are_rows_that_are_not_there(network, table, phot
 
     def trained(rows: np.ndarray, weight: np.ndarray | None) -> dict[str, torch.Tensor]:
         model = MultimodalClassifier(
-            method, encoders={"image": str(network)}, training=training, verbose=False, validation=0.0
+            method,
+            encoders={"image": str(network)},
+            training=training,
+            verbose=False,
+            validation=0.0,
         )
         frame = table[["front", "kind"]].iloc[rows]
         return state(model.fit(frame, label="kind", root=photos, sample_weight=weight))

@@ -55,7 +55,10 @@ def save(fitted: Fitted, folder: str | Path) -> None:
 
 
 def load(
-    folder: str | Path, *, encoders: Mapping[str, str | EncoderSpec] | None = None, device: str = "cpu"
+    folder: str | Path,
+    *,
+    encoders: Mapping[str, str | EncoderSpec] | None = None,
+    device: str = "cpu",
 ) -> Fitted:
     """Rebuild a saved model and check it: same tensors, same encoders, same golden scores.
 
@@ -76,7 +79,9 @@ def load(
     model = AdaptedModel(built, method, target)
     model.load_trained(_tensors(folder / "adapter.safetensors"))
     training = _spec(Training, config["training"])
-    fitted = Fitted(schema, task, target, method, training, specs, model, config["seed"], config["info"])
+    fitted = Fitted(
+        schema, task, target, method, training, specs, model, config["seed"], config["info"]
+    )
     model.to(torch.device(device)).eval()
     _check_golden(fitted, config["golden"], folder)
     return fitted
@@ -151,11 +156,17 @@ def _encoder_spec(
         return spec
     if isinstance(choice, EncoderSpec):
         return choice
-    return spec.with_params(source=choice) if "source" in spec.get_params() else encoder_spec(stream.modality, choice)  # type: ignore[return-value]
+    return (
+        spec.with_params(source=choice)
+        if "source" in spec.get_params()
+        else encoder_spec(stream.modality, choice)
+    )  # type: ignore[return-value]
 
 
 def _restore(
-    built: Mapping[str, Encoder], saved: Mapping[str, Mapping[str, Any]], context: Mapping[str, Tensor]
+    built: Mapping[str, Encoder],
+    saved: Mapping[str, Mapping[str, Any]],
+    context: Mapping[str, Tensor],
 ) -> None:
     for stream, encoder in built.items():
         named = {tuple(k.rpartition(":")[::2]): t for k, t in context.items()}

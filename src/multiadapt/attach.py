@@ -116,7 +116,9 @@ class _Corrector:
         if self.site.part is None:
             return self.adapter(xs, y)
         start, end = self.site.part
-        return torch.cat([y[..., :start], self.adapter(xs, y[..., start:end]), y[..., end:]], dim=-1)
+        return torch.cat(
+            [y[..., :start], self.adapter(xs, y[..., start:end]), y[..., end:]], dim=-1
+        )
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -19,7 +19,7 @@ def card(config: Mapping[str, Any], parts: Sequence[Part], sizes: Mapping[str, i
         "## Trained on\n\n" + _run(config["info"]),
         "## Columns\n\n" + "\n".join(_column_lines(config)),
         "## Files\n\n" + "\n".join(f"- `{name}`: {size:,} bytes" for name, size in sizes.items()),
-        "## Use\n\n```python\nfrom multiadapt import load\n\nload(\"this folder\").predict(table)\n```",
+        '## Use\n\n```python\nfrom multiadapt import load\n\nload("this folder").predict(table)\n```',
         _limits(config),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -56,7 +56,9 @@ def _encoders(config: Mapping[str, Any]) -> str:
 
 
 def _run(info: Mapping[str, Any]) -> str:
-    lines = [f"- rows: {info.get('rows', '?')} for training, {info.get('validation_rows', 0)} for validation"]
+    lines = [
+        f"- rows: {info.get('rows', '?')} for training, {info.get('validation_rows', 0)} for validation"
+    ]
     history = info.get("history", {})
     if history:
         lines.append(

@@ -1,13 +1,13 @@
 """Every error multiadapt raises on purpose.
 
-    MultiadaptError
-    ├── SpecError          ValueError     an option of a spec, or a combination of options
-    ├── SchemaError        ValueError     the table's columns, or the file it is in
-    ├── CellError          ValueError     cells that cannot be read: row, column, file, all of them
-    ├── TargetError        ValueError     the label column
-    ├── EncoderError       ValueError     a pretrained network that cannot be opened or used
-    ├── ArtifactError      ValueError     a saved model that is incomplete, altered or of another kind
-    └── ExtraError         ImportError    an optional package that is not installed
+MultiadaptError
+├── SpecError          ValueError     an option of a spec, or a combination of options
+├── SchemaError        ValueError     the table's columns, or the file it is in
+├── CellError          ValueError     cells that cannot be read: row, column, file, all of them
+├── TargetError        ValueError     the label column
+├── EncoderError       ValueError     a pretrained network that cannot be opened or used
+├── ArtifactError      ValueError     a saved model that is incomplete, altered or of another kind
+└── ExtraError         ImportError    an optional package that is not installed
 """
 
 __all__ = [

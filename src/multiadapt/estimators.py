@@ -27,6 +27,7 @@ from multiadapt.tasks._base import TaskSpec
 from multiadapt.tasks.classification import Classification
 from multiadapt.tasks.multilabel import Multilabel
 from multiadapt.tasks.regression import Regression
+from multiadapt.training import Session
 from multiadapt.types import Kind
 
 __all__ = ["MultimodalClassifier", "MultimodalRegressor", "from_pretrained", "load"]
@@ -92,10 +93,9 @@ class _Multimodal(BaseEstimator, ABC):
         rows, held = roles.split(table, y)
         held = self._given(val_data, roles, held)
         plan = self._plan(table.root, roles, self._task(rows.labels))
-        with showing(self.verbose) as tell:
-            self.fitted_ = fit(
-                plan, rows, held, time_limit=time_limit, resume=Path(resume) if resume else None, tell=tell
-            )
+        with showing(verbose=self.verbose) as tell:
+            session = Session(time_limit, Path(resume) if resume else None, tell)
+            self.fitted_ = fit(plan, rows, held, session=session)
         self.fitted_.info |= {"label": roles.label, "root": None if root is None else str(root)}
         features = [c for c in table.frame.columns if c not in roles.columns()]
         self._set_names(features, named=_is_table(X))
@@ -155,7 +155,9 @@ class _Multimodal(BaseEstimator, ABC):
         for head, changes in nested.items():
             spec = self._method() if head == "method" else getattr(self, head, None)
             if not isinstance(spec, Spec):
-                raise ValueError(f"{head!r} is no spec with options, so {sorted(changes)} cannot be set")
+                raise ValueError(
+                    f"{head!r} is no spec with options, so {sorted(changes)} cannot be set"
+                )
             setattr(self, head, spec.with_params(**changes))
         return self
 
@@ -182,7 +184,9 @@ class _Multimodal(BaseEstimator, ABC):
         if val_data is None:
             return held
         if held is not None:
-            raise SpecError(f"both val_data and 'val' rows of {roles.split_column!r} are given; give one")
+            raise SpecError(
+                f"both val_data and 'val' rows of {roles.split_column!r} are given; give one"
+            )
         pair = isinstance(val_data, tuple)
         if pair != (roles.label is None):
             raise SpecError("val_data is a pair (X, y) when y is given, and a table when label= is")
@@ -202,6 +206,7 @@ class _Multimodal(BaseEstimator, ABC):
             training=self.training,
             column_types=self.column_types,
             reserved=roles.columns(),
+            groups=roles.groups if isinstance(roles.groups, str) else None,
             root=root,
             seed=self.seed,
             validation=self.validation,
@@ -320,7 +325,7 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         first = None if isinstance(labels, pd.DataFrame) or len(labels) == 0 else labels.iloc[0]
         if several or isinstance(first, (list, tuple, set, np.ndarray)):
             return Multilabel(separator=self.separator, **chosen)
-        weight = self.class_weight
+        weight: Any = self.class_weight
         if isinstance(weight, Mapping):
             weight = tuple(weight.items())
         return Classification(class_weight=weight, **chosen)
@@ -356,7 +361,7 @@ class MultimodalRegressor(RegressorMixin, _Multimodal):
         self.encoders = encoders
         self.training = training
         self.column_types = column_types
-        self.target = target
+        self.target: Literal["identity", "log"] = target
         self.metric = metric
         self.seed = seed
         self.validation = validation
@@ -391,7 +396,9 @@ def load(
         "device": device,
     }
     if isinstance(fitted.task, Regression):
-        model: Any = MultimodalRegressor(target=fitted.task.target, metric=fitted.task.metric, **options)
+        model: Any = MultimodalRegressor(
+            target=fitted.task.target, metric=fitted.task.metric, **options
+        )
     else:
         model = MultimodalClassifier(**options)
     model.fitted_ = fitted
@@ -410,13 +417,15 @@ def _framed(X: Source) -> Source:
     """Arrays, lists of lists and the like become a DataFrame with columns x0, x1 ..."""
     if _is_table(X):
         return X
-    values = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=0)
+    values = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=0)  # type: ignore[arg-type]
     return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
 
 
 def _is_table(X: Source) -> bool:
     """Whether X has named columns, or is a file that has."""
-    return isinstance(X, (str, Path, pd.DataFrame)) or type(X).__module__.startswith(("polars", "pyarrow"))
+    return isinstance(X, (str, Path, pd.DataFrame)) or type(X).__module__.startswith(
+        ("polars", "pyarrow")
+    )
 
 
 def _device(name: str | None) -> torch.device:

@@ -5,7 +5,7 @@ its cut: everything before the first trained tensor.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ BLOCK = 64
 """Rows that are read and moved to the cut together."""
 
 _AHEAD = 2  # blocks being decoded while one is computed
+_DECODED = 8  # rows whose pictures are in memory at their full size at once, in each worker
 
 _log = logging.getLogger("multiadapt")
 
@@ -41,11 +42,14 @@ class Feed:
     device: torch.device
     given: Mapping[str, Inputs]
     """Inputs that an encoder's `learn` returned for these rows, in place of prepared ones."""
-    budget: int
+    budget: int = 0
     """Bytes of inputs that may be kept in memory."""
+    positions: np.ndarray | None = None
+    """(b,) where each row stands in the caller's table, for reports; None: rows are all of it."""
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
+        self._places = np.arange(len(self)) if self.positions is None else self.positions
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -56,7 +60,10 @@ class Feed:
         return sum(i.nbytes for i in self._kept.values())
 
     def keep(self) -> None:
-        """Compute every stream's inputs at its cut once, and keep them if they fit in the budget."""
+        """Compute every stream's inputs at its cut once, and keep them if they fit in the budget.
+
+        Every cell is read, so that afterwards `reading` knows all that are unreadable.
+        """
         left = self.budget
         for stream in self._streams_to_read():
             parts: list[Inputs] = []
@@ -71,14 +78,15 @@ class Feed:
                 left += sum(p.nbytes for p in parts)
                 self._say_unkept(stream, parts)
                 self._read_only(stream, len(parts))
-        self.reading.finish()
 
     def _read_only(self, stream: str, first: int) -> None:
         """Read the blocks from `first` on for nothing but to find every unreadable cell now."""
         with ThreadPoolExecutor(_AHEAD) as pool:
-            list(pool.map(lambda rows: len(self._prepared([stream], rows)), self.in_order()[first:]))
+            list(
+                pool.map(lambda rows: len(self._prepared([stream], rows)), self.in_order()[first:])
+            )
 
-    def batches(self, order: Sequence[np.ndarray]) -> Iterator[dict[str, Inputs]]:
+    def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
         """Inputs for each array of row positions, on the device, those to come read ahead."""
         streams = self._streams_to_read()
         with ThreadPoolExecutor(_AHEAD) as pool:
@@ -126,15 +134,17 @@ class Feed:
                 yield encoder.prefix(inputs, self.cuts[stream]).to(torch.device("cpu"))
 
     def _prepared(self, streams: Sequence[str], rows: np.ndarray) -> dict[str, Inputs]:
-        """Reads and prepares rows; runs in a worker thread."""
-        if not streams:
-            return {}
-        part = self.frame.iloc[rows]
-        prepared: dict[str, Inputs] = {}
-        for stream in streams:
-            encoder = self.encoders[stream]
-            prepared[stream] = encoder.prepare(cells(part, encoder.stream, self.reading, int(rows[0])))
-        return prepared
+        """Reads and prepares rows, files a few at a time; runs in a worker thread."""
+        return {s: self._read(self.encoders[s], rows) for s in streams}
+
+    def _read(self, encoder: Encoder, rows: np.ndarray) -> Inputs:
+        step = len(rows) if encoder.stream.modality == "tabular" else _DECODED
+        parts: list[Inputs] = []
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            read = cells(self.frame.iloc[some], encoder.stream, self.reading, self._places[some])
+            parts.append(encoder.prepare(read))
+        return Inputs.join(parts) if len(parts) > 1 else parts[0]
 
     def _on_device(self, read: Mapping[str, Inputs], rows: np.ndarray) -> dict[str, Inputs]:
         chosen = torch.from_numpy(rows)

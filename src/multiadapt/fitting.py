@@ -25,7 +25,7 @@ from multiadapt.fitted import Fitted
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.tasks._base import Target, TaskSpec
-from multiadapt.training import Data, Event, History, train
+from multiadapt.training import Data, History, Session, train
 from multiadapt.types import Inputs, Kind, Stream
 
 __all__ = ["Plan", "Rows", "fit"]
@@ -40,14 +40,17 @@ class Rows:
     frame: pd.DataFrame
     labels: pd.Series | pd.DataFrame
     weight: np.ndarray
-    groups: np.ndarray | None = None
+    groups: np.ndarray | None
+    positions: np.ndarray
+    """Where each row stands in the caller's table, for reports."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def take(self, at: np.ndarray) -> "Rows":
         groups = None if self.groups is None else self.groups[at]
-        return Rows(self.frame.iloc[at], self.labels.iloc[at], self.weight[at], groups)
+        frame, labels = self.frame.iloc[at], self.labels.iloc[at]
+        return Rows(frame, labels, self.weight[at], groups, self.positions[at])
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Plan:
     column_types: Mapping[str, Kind] | None
     reserved: Mapping[str, str]
     """Columns that are no features, and why."""
+    groups: str | None
+    """The column of groups, where it is one."""
     root: Path | None
     seed: int
     validation: float
@@ -76,9 +81,7 @@ def fit(
     rows: Rows,
     validation: Rows | None,
     *,
-    time_limit: float | None = None,
-    resume: Path | None = None,
-    tell: Callable[[Event], None] = lambda event: None,
+    session: Session | None = None,
 ) -> Fitted:
     """Look at the columns, build the encoders, train, and keep what a prediction needs."""
     if len(rows) < 2:
@@ -106,9 +109,7 @@ def fit(
         training,
         seed=plan.seed,
         measure=_measure(target, validation) if validation is not None else None,
-        time_limit=time_limit,
-        resume=resume,
-        tell=tell,
+        session=session or Session(),
     )
     _say_end(history, training)
     model.eval()
@@ -130,7 +131,9 @@ def _divided(
         raise SchemaError("validation rows are asked for, but there are none; give val_data rows")
     if validation is not None:
         schema.conform(validation.frame)
-        warn_straddling({"train": rows.frame, "val": validation.frame}, schema, plan.root, None)
+        parts = {"train": rows.frame, "val": validation.frame}
+        known = plan.groups is not None and all(plan.groups in part for part in parts.values())
+        warn_straddling(parts, schema, plan.root, plan.groups if known else None)
     return rows, validation
 
 
@@ -140,7 +143,9 @@ def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
     known = {s.name for s in streams} | {s.modality for s in streams} | {"tabular", "image"}
     unknown = [k for k in plan.encoders if k not in known]
     if unknown:
-        raise SpecError(f"encoders are named by modality or column; {unknown} are neither of {sorted(known)}")
+        raise SpecError(
+            f"encoders are named by modality or column; {unknown} are neither of {sorted(known)}"
+        )
     used = [s for s in streams if plan.method.uses(s)]
     if not used:
         kinds = ", ".join(sorted({s.modality for s in streams})) or "none"
@@ -149,15 +154,19 @@ def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
             "Override a kind with column_types={'column': 'image'}"
         )
     online = _online() if any(_choice(plan, s) is None for s in used) else False
-    return {s.name: _spec_of(plan, s, online) for s in used}
+    return {s.name: _spec_of(plan, s, online=online) for s in used}
 
 
 def _choice(plan: Plan, stream: Stream) -> str | EncoderSpec | None:
     own = plan.method.encoder(stream)
-    return own if own is not None else plan.encoders.get(stream.name, plan.encoders.get(stream.modality))
+    return (
+        own
+        if own is not None
+        else plan.encoders.get(stream.name, plan.encoders.get(stream.modality))
+    )
 
 
-def _spec_of(plan: Plan, stream: Stream, online: bool) -> EncoderSpec:
+def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
     choice = _choice(plan, stream)
     if choice is None:
         choice = _HUB[stream.modality] if online else "starter"
@@ -165,7 +174,9 @@ def _spec_of(plan: Plan, stream: Stream, online: bool) -> EncoderSpec:
             "%s: no encoder was named, so %s is used%s",
             stream.name,
             f"{choice!r} from the hub" if online else "the small starter encoder",
-            "" if online else " (no network); name a pretrained one with encoders={...} for real work",
+            ""
+            if online
+            else " (no network); name a pretrained one with encoders={...} for real work",
         )
     return encoder_spec(stream.modality, choice)
 
@@ -229,17 +240,18 @@ def _feeds(
 ) -> tuple[Feed, Feed | None]:
     """Feeds of training and validation rows, every cell read once and embeddings standardised."""
     encoders = {s: model.encoder(s) for s in model.streams}
-    budget = int(plan.memory * 1e9)
+    reading, budget = _reading(plan), int(plan.memory * 1e9)
     found: list[Feed] = []
     for part, inputs in ((rows, given), (validation, {})):
         if part is not None:
             feed = Feed(
-                encoders, schema.conform(part.frame), _reading(plan), model.cuts(), plan.device,
-                inputs, budget,
+                encoders, schema.conform(part.frame), reading, model.cuts(), plan.device,
+                inputs, budget, part.positions,
             )  # fmt: skip
             feed.keep()
             budget -= feed.kept_bytes
             found.append(feed)
+    reading.finish()
     if training.normalize:
         _standardize(found[0])
     return found[0], found[1] if len(found) > 1 else None
@@ -275,5 +287,9 @@ def _info(rows: Rows, validation: Rows | None, history: History) -> dict[str, An
         "rows": len(rows),
         "validation_rows": 0 if validation is None else len(validation),
         "history": {**asdict(history), "epochs": list(history.epochs)},
-        "versions": {"multiadapt": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "multiadapt": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
     }

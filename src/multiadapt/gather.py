@@ -68,9 +68,12 @@ def rows_of(frame: pd.DataFrame, y: Any, roles: Roles) -> Rows:
     weight = _per_row(frame, roles.sample_weight, "sample_weight")
     weight = np.ones(len(frame)) if weight is None else weight.astype(np.float64)
     if len(weight) and not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
-        raise SpecError("sample_weight must hold finite numbers of at least 0, not all of them zero")
+        raise SpecError(
+            "sample_weight must hold finite numbers of at least 0, not all of them zero"
+        )
     groups = _per_row(frame, roles.groups, "groups")
-    return Rows(frame, labels_of(frame, y, roles.label), weight, groups)
+    labels = labels_of(frame, y, roles.label)
+    return Rows(frame, labels, weight, groups, np.arange(len(frame)))
 
 
 def labels_of(frame: pd.DataFrame, y: Any, label: Label) -> pd.Series | pd.DataFrame:
@@ -80,7 +83,9 @@ def labels_of(frame: pd.DataFrame, y: Any, label: Label) -> pd.Series | pd.DataF
         return frame[label]  # type: ignore[return-value]
     values = y if isinstance(y, (pd.Series, pd.DataFrame, list, tuple)) else np.asarray(y)
     if len(values) != len(frame):
-        raise SpecError(f"y must have one label for each of the {len(frame)} rows, got {len(values)}")
+        raise SpecError(
+            f"y must have one label for each of the {len(frame)} rows, got {len(values)}"
+        )
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
         values = column_or_1d(values, warn=True)
     if isinstance(values, np.ndarray) and values.ndim == 2:
@@ -95,5 +100,7 @@ def _per_row(frame: pd.DataFrame, values: PerRow, name: str) -> np.ndarray | Non
         return None if values is None else frame[values].to_numpy()
     values = np.asarray(values)
     if values.shape != (len(frame),):
-        raise SpecError(f"{name} must have one value for each of the {len(frame)} rows, got shape {values.shape}")
+        raise SpecError(
+            f"{name} must have one value for each of the {len(frame)} rows, got shape {values.shape}"
+        )
     return values

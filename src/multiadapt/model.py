@@ -12,7 +12,7 @@ from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import ArtifactError, SpecError
 from multiadapt.methods._base import Method
 from multiadapt.spec import names, resolve
-from multiadapt.tasks._base import Target
+from multiadapt.tasks._base import Head, Target
 from multiadapt.types import Inputs, Site, Stream
 
 __all__ = ["AdaptedModel", "Part", "build_encoders", "count_parts", "encoder_spec"]
@@ -38,7 +38,7 @@ class AdaptedModel(nn.Module):
         self.streams = tuple(encoders)
         self.encoders = nn.ModuleList(encoders.values())  # stream names may hold any character
         self.fusion = method.fusion().build({s: e.width for s, e in encoders.items()})
-        self.head = target.head(self.fusion.width if method.linear_head() else None)
+        self.head: Head = target.head(self.fusion.width if method.linear_head() else None)
         sites = [site for e in encoders.values() for site in e.sites()]
         self.placed: Mapping[Site, Adapter] = method.adapters(sites)
         self.adapters = nn.ModuleDict({_plain(k): a for k, a in _unique(self.placed).items()})
@@ -105,7 +105,7 @@ class AdaptedModel(nn.Module):
 
     def _adapters_by_stream(self) -> dict[str, list[Adapter]]:
         grouped: dict[str, list[Adapter]] = {}
-        for key, adapter in _unique(self.placed).items():
+        for adapter in _unique(self.placed).values():
             users = list(dict.fromkeys(s.stream for s, a in self.placed.items() if a is adapter))
             grouped.setdefault(" + ".join(users), []).append(adapter)
         return grouped
@@ -159,7 +159,9 @@ def encoder_spec(modality: str, choice: "str | EncoderSpec") -> EncoderSpec:
     else:
         spec = resolve("encoders", modality)(source=choice)
     if spec.modality != modality:
-        raise SpecError(f"{type(spec).__name__} reads {spec.modality} columns, not {modality} columns")
+        raise SpecError(
+            f"{type(spec).__name__} reads {spec.modality} columns, not {modality} columns"
+        )
     return spec
 
 

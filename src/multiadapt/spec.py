@@ -72,11 +72,13 @@ class Spec(ABC):
         for head, inner in nested.items():
             current = own.get(head, getattr(self, head))
             if not isinstance(current, Spec):
-                raise SpecError(f"{_title(self)}.{head} has no options of its own, got {sorted(inner)}")
+                raise SpecError(
+                    f"{_title(self)}.{head} has no options of its own, got {sorted(inner)}"
+                )
             own[head] = current.with_params(**inner)
         return dataclasses.replace(self, **own)  # type: ignore[type-var]
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002 - scikit-learn's
         """scikit-learn's view: every field, nested ones as `outer__inner`."""
         params = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         if deep:
@@ -103,7 +105,9 @@ def resolve(folder: str, name: str) -> type[Any]:
         raise SpecError(f"no {folder} is named {name!r}; there are {', '.join(names(folder))}")
     module = importlib.import_module(f"multiadapt.{folder}.{stem}")
     found = [getattr(module, n) for n in module.__all__]
-    return next(c for c in found if isinstance(c, type) and issubclass(c, Spec) and c.folder == folder)
+    return next(
+        c for c in found if isinstance(c, type) and issubclass(c, Spec) and c.folder == folder
+    )
 
 
 def parse_value(text: str) -> Any:
@@ -130,7 +134,9 @@ def _known(kind: type, given: Iterable[str]) -> None:
     fields = [f.name for f in dataclasses.fields(kind)]
     unknown = [k for k in given if k not in fields]
     if unknown:
-        raise SpecError(f"{kind.__name__} has no option {unknown}; it has {', '.join(fields) or 'none'}")
+        raise SpecError(
+            f"{kind.__name__} has no option {unknown}; it has {', '.join(fields) or 'none'}"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -161,7 +167,9 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if get_origin(choice) is tuple and isinstance(value, (list, tuple)):
             return _checked_tuple(value, choice, where)
         if _is(value, choice):
-            return choice(value) if choice in (int, float) else value  # numpy's numbers are not JSON
+            return (
+                choice(value) if choice in (int, float) else value
+            )  # numpy's numbers are not JSON
     raise SpecError(f"{where} must be {_words(hint)}, got {value!r}")
 
 
@@ -170,7 +178,9 @@ def _checked_tuple(value: Sequence[Any], hint: Any, where: str) -> tuple[Any, ..
     kinds = [inner[0]] * len(value) if inner[1:] == (...,) else list(inner)
     if len(kinds) != len(value):
         raise SpecError(f"{where} must hold {len(kinds)} values, got {value!r}")
-    return tuple(_checked(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True)))
+    return tuple(
+        _checked(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True))
+    )
 
 
 def _is(value: Any, hint: Any) -> bool:
@@ -195,6 +205,8 @@ def _words(hint: Any) -> str:
             return "one of " + ", ".join(map(repr, get_args(choice)))
         if choice is type(None):
             return "None"
-        return getattr(choice, "__name__", str(choice)) if get_origin(choice) is None else str(choice)
+        return (
+            getattr(choice, "__name__", str(choice)) if get_origin(choice) is None else str(choice)
+        )
 
     return " or ".join(one(c) for c in _choices(hint))

@@ -22,7 +22,7 @@ from multiadapt.feed import Feed
 from multiadapt.methods._base import Training
 from multiadapt.model import AdaptedModel
 
-__all__ = ["Data", "Event", "History", "scores", "train"]
+__all__ = ["Data", "Event", "History", "Session", "scores", "train"]
 
 _log = logging.getLogger("multiadapt")
 
@@ -52,6 +52,18 @@ class Event:
     """Since the run started."""
     validation: float | None = None
     metric: float | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a run is watched, ended and taken up again."""
+
+    time_limit: float | None = None
+    """Seconds after which training ends."""
+    resume: Path | None = None
+    """File that is written about every half minute and after every epoch, and continued from."""
+    tell: Callable[[Event], None] = lambda event: None
+    """Told of every batch and every epoch."""
 
 
 @dataclass(frozen=True)
@@ -89,21 +101,19 @@ def train(
     *,
     seed: int,
     measure: Callable[[np.ndarray], float] | None = None,
-    time_limit: float | None = None,
-    resume: Path | None = None,
-    tell: Callable[[Event], None] = lambda event: None,
+    session: Session,
 ) -> History:
     """Train what the method left trainable; afterwards the model holds the best epoch's weights.
 
     Best means the lowest validation loss; without validation rows the last epoch's weights stay.
-    `resume` names a file that is written about every half minute and after every epoch, and that a
-    later run with the same arguments continues from: on a CPU, to the same bits. Ctrl-C and
-    `time_limit` (seconds) end the run early and keep the best so far.
+    A run that is taken up again with the same arguments ends, on a CPU, with the same bits as one
+    that was never broken off. Ctrl-C and the time limit end it early and keep the best so far.
+    `measure` turns validation scores into the metric that is shown.
     """
     if not any(p.requires_grad for p in model.parameters()):
         return History((), 0, "nothing to train", 0.0)
-    run = _Run(model, data, validation, training, seed, measure, time_limit, resume, tell)
-    return run.go()
+    run = _Run(model, data, validation, training, seed, session)
+    return run.go(measure)
 
 
 def scores(model: AdaptedModel, feed: Feed, training: Training) -> Float[np.ndarray, "b c"]:
@@ -125,57 +135,57 @@ class _Run:
         validation: Data | None,
         training: Training,
         seed: int,
-        measure: Callable[[np.ndarray], float] | None,
-        time_limit: float | None,
-        resume: Path | None,
-        tell: Callable[[Event], None],
+        session: Session,
     ) -> None:
         self.model, self.data, self.validation, self.training = model, data, validation, training
-        self.seed, self.measure, self.time_limit, self.tell = seed, measure, time_limit, tell
+        self.seed, self.session = seed, session
         self.accelerator = Accelerator(cpu=data.feed.device.type == "cpu")
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        self.trainable = trainable
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            trainable, lr=training.learning_rate, weight_decay=training.weight_decay
+            self.trainable, lr=training.learning_rate, weight_decay=training.weight_decay
         )
         self.network, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.file = _ResumeFile(resume) if resume else None
+        self.file = _ResumeFile(session.resume) if session.resume else None
         self.at = _Progress()
         self.best: dict[str, Tensor] | None = None
         self.started = self.saved = time.monotonic()
 
-    def go(self) -> History:
+    def go(self, measure: Callable[[np.ndarray], float] | None) -> History:
         self._resume()
         try:
             while not self.at.stopped:
-                self._epoch()
+                self._epoch(measure)
         except KeyboardInterrupt:
             self.at.stopped = "interrupt"
-            _log.warning("interrupted: the best weights so far (epoch %d) are kept", self.at.best_epoch)
+            _log.warning(
+                "interrupted: the best weights so far (epoch %d) are kept", self.at.best_epoch
+            )
         if self.best is not None:
             self.model.load_trained(self.best)
         return History(tuple(self.at.records), self.at.best_epoch, self.at.stopped, self._seconds())
 
-    def _epoch(self) -> None:
+    def _epoch(self, measure: Callable[[np.ndarray], float] | None) -> None:
         order = self._order()
         self._set_learning_rate()
         self.network.train()
         if self.at.batch == 0:
-            torch.manual_seed(self.seed * 100_003 + self.at.epoch)  # dropout; a resumed run restores it
+            torch.manual_seed(
+                self.seed * 100_003 + self.at.epoch
+            )  # dropout; a resumed run restores it
         batches = self.data.feed.batches(order[self.at.batch :])
         with contextlib.closing(batches):
             for rows, batch in zip(order[self.at.batch :], batches, strict=True):
                 self._step(batch, torch.from_numpy(rows), last=self.at.batch + 1 == len(order))
                 if self._out_of_time():
                     break
-        self._end_epoch(finished=self.at.batch == len(order))
+        self._end_epoch(measure, finished=self.at.batch == len(order))
 
     def _step(self, batch: dict[str, Any], rows: Tensor, *, last: bool) -> None:
         device = self.data.feed.device
         target, weight = self.data.target[rows].to(device), self.data.weight[rows].to(device)
         with _precision(self.training, device):
             scores = self.network(batch)
-        loss = self.model.head.loss(scores.float(), target, weight)  # type: ignore[operator]
+        loss = self.model.head.loss(scores.float(), target, weight)
         self.accelerator.backward(loss / self.training.accumulate)
         self.at.batch += 1
         if self.at.batch % self.training.accumulate == 0 or last:
@@ -189,18 +199,23 @@ class _Run:
         self._tell()
         self._save(force=False)
 
-    def _end_epoch(self, *, finished: bool) -> None:
+    def _end_epoch(self, measure: Callable[[np.ndarray], float] | None, *, finished: bool) -> None:
         if not finished:
             self._save(force=True)  # a later run goes on from inside this epoch
             self.at.stopped = "time_limit"
-        loss, metric = self._validate()
+        loss, metric = self._validate(measure)
         shown = loss if loss is not None else self.at.loss_sum / max(self.at.weight_sum, 1e-12)
         self._record(loss, metric)
         if loss is None or shown < self.at.best:
             self.at.best, self.at.best_epoch = shown, self.at.epoch + 1
             self.best = {k: t.clone() for k, t in self.model.trained_state().items()}
         self._tell(loss, metric)
-        self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, 0.0, 0.0
+        self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = (
+            self.at.epoch + 1,
+            0,
+            0.0,
+            0.0,
+        )
         self._decide()
         if finished:
             self._save(force=True)
@@ -213,17 +228,27 @@ class _Run:
             self.at.stopped = "epochs"
         elif self._out_of_time():
             self.at.stopped = "time_limit"
-        elif self.validation and patience is not None and self.at.epoch - self.at.best_epoch >= patience:
+        elif (
+            self.validation
+            and patience is not None
+            and self.at.epoch - self.at.best_epoch >= patience
+        ):
             self.at.stopped = "patience"
 
-    def _validate(self) -> tuple[float | None, float | None]:
+    def _validate(
+        self, measure: Callable[[np.ndarray], float] | None
+    ) -> tuple[float | None, float | None]:
         if self.validation is None:
             return None, None
         found = torch.from_numpy(scores(self.model, self.validation.feed, self.training))
+        device = self.data.feed.device
         with torch.no_grad():
-            loss = self.model.head.cpu().loss(found, self.validation.target, self.validation.weight)  # type: ignore[operator]
-        self.model.head.to(self.data.feed.device)
-        return float(loss), self.measure(found.numpy()) if self.measure else None
+            loss = self.model.head.loss(
+                found.to(device),
+                self.validation.target.to(device),
+                self.validation.weight.to(device),
+            )
+        return float(loss), measure(found.numpy()) if measure else None
 
     def _record(self, loss: float | None, metric: float | None) -> None:
         record = {
@@ -259,14 +284,15 @@ class _Run:
         return self.at.seconds + time.monotonic() - self.started
 
     def _out_of_time(self) -> bool:
-        return self.time_limit is not None and self._seconds() >= self.time_limit
+        limit = self.session.time_limit
+        return limit is not None and self._seconds() >= limit
 
     def _tell(self, validation: float | None = None, metric: float | None = None) -> None:
         loss = self.at.loss_sum / max(self.at.weight_sum, 1e-12)
         of = len(self.data.feed)
         rows = min(self.at.batch * self.training.batch_size, of)
         epoch, epochs = self.at.epoch + 1, self.training.epochs
-        self.tell(Event(epoch, epochs, rows, of, loss, self._seconds(), validation, metric))
+        self.session.tell(Event(epoch, epochs, rows, of, loss, self._seconds(), validation, metric))
 
     def _resume(self) -> None:
         if self.file is None or not self.file.path.exists():
@@ -326,7 +352,10 @@ class _ResumeFile:
     def write(self, values: dict[str, Any], tensors: dict[str, Tensor], identity: object) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
-        metadata = {"progress": json.dumps(values), "identity": json.dumps(identity, sort_keys=True)}
+        metadata = {
+            "progress": json.dumps(values),
+            "identity": json.dumps(identity, sort_keys=True),
+        }
         flat = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
         save_file(flat, part, metadata)
         part.replace(self.path)

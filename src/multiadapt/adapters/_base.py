@@ -26,7 +26,13 @@ class AdapterSpec(Spec, ABC):
 
 
 def activation(name: Activation) -> nn.Module:
-    kinds = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "identity": nn.Identity}
+    kinds = {
+        "relu": nn.ReLU,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "tanh": nn.Tanh,
+        "identity": nn.Identity,
+    }
     return kinds[name]()
 
 

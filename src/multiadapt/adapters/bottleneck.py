@@ -58,7 +58,9 @@ class _Bottleneck(Adapter):
         self.act = activation(spec.activation)
         self.up = nn.Linear(spec.r, width)
         self.norm = nn.LayerNorm(width) if spec.norm else nn.Identity()
-        gate = self.up if spec.norm is None else self.norm  # a zero `up` under a norm jumps at step 1
+        gate = (
+            self.up if spec.norm is None else self.norm
+        )  # a zero `up` under a norm jumps at step 1
         if spec.init == "normal":
             nn.init.normal_(self.up.weight, std=0.02)
             nn.init.zeros_(self.up.bias)
@@ -66,7 +68,5 @@ class _Bottleneck(Adapter):
             nn.init.zeros_(gate.weight)  # type: ignore[arg-type]
             nn.init.zeros_(gate.bias)  # type: ignore[arg-type]
 
-    def forward(
-        self, xs: tuple[Tensor, ...], y: Float[Tensor, "*b d"]
-    ) -> Float[Tensor, "*b d"]:
+    def forward(self, xs: tuple[Tensor, ...], y: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return torch.add(y, self.norm(self.up(self.act(self.down(y)))), alpha=self.alpha)

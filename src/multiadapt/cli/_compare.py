@@ -26,10 +26,12 @@ __all__ = ["compare"]
     type=click.IntRange(1),
     help="With --split-column, in place of folds: seeds that each method is trained with.",
 )
-@click.option("--against", help="The method that others are tested against, or best.  [default: the first]")
+@click.option(
+    "--against", help="The method that others are tested against, or best.  [default: the first]"
+)
 @click.option("--out", type=FOLDER, required=True, help="Folder for the tables and finished runs.")
 def compare(
-    methods: tuple[str, ...], folds: int | None, seeds: int | None, against: str | None, out: Path, **given: Any
+    *, methods: tuple[str, ...], folds: int | None, seeds: int | None, against: str | None, out: Path, **given: Any
 ) -> None:  # fmt: skip
     """Compare methods on TABLE: metrics with intervals, paired tests, parameters, seconds, memory.
 

@@ -28,9 +28,9 @@ def run(
     table = read(request)
     task = task_of(request, table.frame)
     estimators = {
-        e.name: estimator(request, e.method, task, {**shared, **own[e.name], **e.changes}).set_params(
-            verbose=False
-        )
+        e.name: estimator(
+            request, e.method, task, {**shared, **own[e.name], **e.changes}
+        ).set_params(verbose=False)
         for e in entries
     }
     design = Design(
@@ -118,7 +118,10 @@ def _show(found: Compared) -> None:
     shown = pd.DataFrame(
         {
             name: table[name],
-            "95 %": [_interval(*pair) for pair in zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)],
+            "95 %": [
+                _interval(*pair)
+                for pair in zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
+            ],
             f"minus {found.against}": table["difference"],
             "p": table["p"],
             "trainable": table["trainable"],

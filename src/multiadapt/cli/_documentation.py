@@ -8,9 +8,10 @@ import textwrap
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from multiadapt.methods._base import Method, Training
+from multiadapt.methods._base import Method
 from multiadapt.spec import Spec, names, resolve
 
 __all__ = ["Option", "lines", "methods", "options"]
@@ -66,9 +67,10 @@ def _strings(kind: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     body = tree.body[0].body  # type: ignore[attr-defined]
     found: dict[str, str] = {}
-    for field, under in zip(body, body[1:], strict=False):
-        named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if named and isinstance(under, ast.Expr) and isinstance(under.value, ast.Constant):
+    for field, under in pairwise(body):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(under, ast.Expr) and isinstance(under.value, ast.Constant):
             found[field.target.id] = " ".join(str(under.value.value).split())
     return found
 

@@ -35,7 +35,7 @@ __all__ = ["evaluate"]
 @root_option
 @on_error_option
 @device_option
-def evaluate(model: Path, table: Path, as_json: bool, **given: Any) -> None:
+def evaluate(*, model: Path, table: Path, as_json: bool, **given: Any) -> None:
     """Score MODEL on the labelled rows of TABLE: every metric with its 95 % interval over rows.
 
     With --json: {"metrics": {name: {"value", "low", "high"}}, "rows", "metric", "method", ...}.

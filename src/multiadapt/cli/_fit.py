@@ -29,7 +29,7 @@ __all__ = ["fit"]
 )
 @click.option("--out", type=FOLDER, help="Folder to save the model in.")
 def fit(
-    method: str, val: Path | None, time_limit: float | None, resume: bool, out: Path | None, **given: Any
+    *, method: str, val: Path | None, time_limit: float | None, resume: bool, out: Path | None, **given: Any
 ) -> None:  # fmt: skip
     """Train on TABLE (CSV, Parquet or Arrow) and save what was trained.
 

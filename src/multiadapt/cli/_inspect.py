@@ -24,6 +24,7 @@ __all__ = ["inspect"]
 @click.option("--outputs", type=click.IntRange(1), help="Outputs of the head.  [default: 1]")
 @json_option
 def inspect(
+    *,
     model: Path | None,
     method: str | None,
     encoder: Mapping[str, str],
@@ -45,7 +46,9 @@ def inspect(
 
     if model is not None:
         if changes or tabular_width or outputs:
-            raise click.UsageError("--set, --tabular-width and --outputs go with --method, not with a MODEL")
+            raise click.UsageError(
+                "--set, --tabular-width and --outputs go with --method, not with a MODEL"
+            )
         found = _inspecting.saved(model, encoder)
     else:
         found = _inspecting.counted(str(method), encoder, changes, tabular_width, outputs or 1)

@@ -11,13 +11,12 @@ import pandas as pd
 import torch
 
 from multiadapt.cli._output import show_json, show_table
-from multiadapt.cli._setting import changed, divided, encoders
+from multiadapt.cli._setting import divided, encoders, method_of
 from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.estimators import load
 from multiadapt.methods._base import Method
 from multiadapt.model import build_encoders, count_parts, encoder_spec
-from multiadapt.spec import resolve
 from multiadapt.types import Site, Stream
 
 __all__ = ["counted", "saved", "show"]
@@ -37,7 +36,8 @@ def saved(folder: Path, moved: Mapping[str, str]) -> dict[str, Any]:
         "training": fitted.training.to_dict(),
         "columns": [asdict(c) for c in fitted.schema.columns],
         "encoders": {
-            s: {**asdict(e.origin()), "holds_rows": e.learned().holds_rows} for s, e in streams.items()
+            s: {**asdict(e.origin()), "holds_rows": e.learned().holds_rows}
+            for s, e in streams.items()
         },
         "files": files,
         "bytes": sum(files.values()),
@@ -57,8 +57,10 @@ def counted(
     if parts["training"] or parts["task"]:
         raise SpecError(f"training and task options do not change counts, got {list(changes)}")
     if "tabular" in named:
-        raise SpecError("a tabular encoder's width depends on the table; give --tabular-width, not --encoder tabular=")
-    spec: Method = changed(resolve("methods", method)(), parts["method"])
+        raise SpecError(
+            "a tabular encoder's width depends on the table; give --tabular-width, not --encoder tabular="
+        )
+    spec = method_of(method, parts["method"])
     built = _built(spec, encoders(named, parts["encoders"]))
     widths = {name: e.width for name, e in built.items()}
     sites = [s for e in built.values() for s in e.sites()]
@@ -66,7 +68,9 @@ def counted(
         widths = {"tabular": tabular_width, **widths}
         sites.append(_pooled(tabular_width))
     if not widths:
-        raise SpecError(f"method {method!r} reads none of what is given; name --tabular-width or --encoder image=")
+        raise SpecError(
+            f"method {method!r} reads none of what is given; name --tabular-width or --encoder image="
+        )
     found = count_parts(spec, sites, widths, outputs, list(built.values()))
     return {**_totals([asdict(p) for p in found]), "method": spec.to_dict(), "widths": widths}
 

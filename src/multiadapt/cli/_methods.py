@@ -10,7 +10,7 @@ __all__ = ["methods"]
 @click.command()
 @click.argument("name", required=False)
 @json_option
-def methods(name: str | None, as_json: bool) -> None:
+def methods(*, name: str | None, as_json: bool) -> None:
     """List the methods, or the options of the method NAME with their defaults."""
     from multiadapt.cli import _documentation
     from multiadapt.cli._output import show_json
@@ -26,6 +26,8 @@ def methods(name: str | None, as_json: bool) -> None:
         return
     options = _documentation.options(name)
     if as_json:
-        show_json({o.path: {"default": o.default, "type": o.type, "about": o.about} for o in options})
+        show_json(
+            {o.path: {"default": o.default, "type": o.type, "about": o.about} for o in options}
+        )
         return
     click.echo("\n".join(_documentation.lines(name, options)))

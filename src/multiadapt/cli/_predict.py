@@ -46,7 +46,14 @@ __all__ = ["predict"]
 @on_error_option
 @device_option
 def predict(
-    model: Path, table: Path, out: Path, chunk: int, proba: bool, keep: Sequence[str], **given: Any
+    *,
+    model: Path,
+    table: Path,
+    out: Path,
+    chunk: int,
+    proba: bool,
+    keep: Sequence[str],
+    **given: Any,
 ) -> None:
     """Predict every row of TABLE with MODEL, a folder that fit made.
 

@@ -10,13 +10,11 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
-from multiadapt.cli._setting import changed, divided, encoders
+from multiadapt.cli._setting import changed, divided, encoders, method_of
 from multiadapt.data.tables import Table, read_table
 from multiadapt.errors import ArtifactError, SpecError
 from multiadapt.estimators import MultimodalClassifier, MultimodalRegressor
 from multiadapt.gather import labels_of
-from multiadapt.methods._base import Method
-from multiadapt.spec import resolve
 
 __all__ = ["estimator", "fit", "read", "task_of"]
 
@@ -57,7 +55,10 @@ def fit(
         return
     model.save(out)
     click.echo(f"saved in {out}", err=True)
-    if file is not None and model.fitted_.info["history"]["stopped"] not in ("interrupt", "time_limit"):
+    if file is not None and model.fitted_.info["history"]["stopped"] not in (
+        "interrupt",
+        "time_limit",
+    ):
         file.unlink(missing_ok=True)  # a run that ended early can still be continued
 
 
@@ -81,7 +82,7 @@ def estimator(
 ) -> MultimodalClassifier | MultimodalRegressor:
     """An unfitted estimator; every option that is given is used, or refused."""
     parts = divided(changes)
-    spec: Method = changed(resolve("methods", method)(), parts["method"])
+    spec = method_of(method, parts["method"])
     options = {
         "encoders": encoders(request.encoder, parts["encoders"]) or None,
         "training": changed(spec.training, parts["training"]) if parts["training"] else None,
@@ -112,11 +113,15 @@ def _task_options(request: Request, task: str, changes: Mapping[str, Any]) -> di
     given = {n: v for n, v in named.items() if v is not None} | dict(changes)
     unknown = [n for n in given if n not in _TASK_OPTIONS[task]]
     if unknown:
-        raise SpecError(f"the task {task} has no option {unknown}; it has {', '.join(_TASK_OPTIONS[task])}")
+        raise SpecError(
+            f"the task {task} has no option {unknown}; it has {', '.join(_TASK_OPTIONS[task])}"
+        )
     if task == "multilabel" and len(request.label) == 1 and "separator" not in given:
         return given  # cells that are lists already; others are refused with their values
     if task == "classification" and len(request.label) > 1:
-        raise SpecError(f"classification has one label column, got {list(request.label)}; use multilabel")
+        raise SpecError(
+            f"classification has one label column, got {list(request.label)}; use multilabel"
+        )
     return given
 
 
@@ -126,7 +131,7 @@ def _guessed(labels: pd.Series | pd.DataFrame, separator: str | None) -> tuple[s
     if separator is not None:
         return "multilabel", "a separator is given"
     name, different = repr(labels.name), labels.dropna()
-    if len(different) and isinstance(different.iloc[0], (list, tuple)) or _has_arrays(different):
+    if (len(different) and isinstance(different.iloc[0], (list, tuple))) or _has_arrays(different):
         return "multilabel", f"the cells of {name} are lists"
     count = different.nunique()
     if not is_numeric_dtype(labels) or is_bool_dtype(labels):
@@ -139,7 +144,11 @@ def _guessed(labels: pd.Series | pd.DataFrame, separator: str | None) -> tuple[s
 
 
 def _has_arrays(labels: pd.Series) -> bool:
-    return bool(len(labels)) and hasattr(labels.iloc[0], "tolist") and getattr(labels.iloc[0], "ndim", 0) == 1
+    return (
+        bool(len(labels))
+        and hasattr(labels.iloc[0], "tolist")
+        and getattr(labels.iloc[0], "ndim", 0) == 1
+    )
 
 
 def _check_place(out: Path) -> None:

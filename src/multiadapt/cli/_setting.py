@@ -1,14 +1,16 @@
 """`--set` and `--encoder` applied to specs."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
+from multiadapt.methods._base import Method
 from multiadapt.model import encoder_spec
-from multiadapt.spec import Spec
+from multiadapt.spec import Spec, resolve
 
-__all__ = ["changed", "divided", "encoders"]
+__all__ = ["changed", "divided", "encoders", "method_of"]
 
 S = TypeVar("S", bound=Spec)
 
@@ -23,6 +25,16 @@ def divided(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         else:
             parts["method"][path] = value
     return parts
+
+
+def method_of(name: str, changes: Mapping[str, Any]) -> Method:
+    """A method by name, with its options."""
+    method: Method = resolve("methods", name)()
+    known = [field.name for field in fields(method)]
+    lost = [o for o in changes if o not in known and o in method.training.to_dict()]
+    if lost:
+        raise SpecError(f"options of the recipe begin with training.: write training.{lost[0]}=...")
+    return changed(method, changes)
 
 
 def changed(spec: S, changes: Mapping[str, Any]) -> S:
@@ -57,5 +69,7 @@ def encoders(named: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def _spec(name: str, source: str, options: Mapping[str, Any]) -> EncoderSpec:
-    modality = "tabular" if name == "tabular" else "image"  # a column with an encoder of its own holds images
+    modality = (
+        "tabular" if name == "tabular" else "image"
+    )  # a column with an encoder of its own holds images
     return changed(encoder_spec(modality, source), options)

@@ -1,7 +1,9 @@
 """Rows of a table to what each encoder prepares. Order in is order out."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from multiadapt.data.images import Reading
@@ -14,16 +16,21 @@ __all__ = ["cells", "tabular_cells"]
 EPOCH = pd.Timestamp("1970-01-01")
 
 
-def cells(frame: pd.DataFrame, stream: Stream, reading: Reading, start: int = 0) -> Cells:
+def cells(
+    frame: pd.DataFrame,
+    stream: Stream,
+    reading: Reading,
+    positions: Sequence[int] | np.ndarray | None = None,
+) -> Cells:
     """The cells of one stream, one per row of the frame.
 
-    `start` is the position in the whole table of the frame's first row, for the report of bad cells.
+    `positions` tells where each row stands in the caller's table, for the report of bad cells.
     """
     if stream.modality == "tabular":
         return tabular_cells(frame, stream)
     if stream.modality == "image":
         found: Any = frame[stream.columns[0].name]
-        return reading.images(found, start)
+        return reading.images(found, positions)
     raise SchemaError(f"stream {stream.name!r}: {stream.modality} cells are not supported yet")
 
 

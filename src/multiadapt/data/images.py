@@ -13,7 +13,7 @@ import tempfile
 import threading
 import warnings
 import zlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -91,15 +91,18 @@ class Reading:
         self.on_error = on_error
         self.bad: list[BadCell] = []
 
-    def images(self, cells: pd.Series, start: int = 0) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
+    def images(
+        self, cells: pd.Series, positions: Sequence[int] | np.ndarray | None = None
+    ) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
         """One list of images per cell, in order; [] where the cell is missing or bad.
 
-        `start` is the position in the whole table of the first of these cells, for the report.
+        `positions` tells where each cell stands in the caller's table, for the report.
         CellError: a cell holds more than `max_files`.
         """
         column, root = str(cells.name), Path.cwd() if self.root is None else self.root
-        rows = zip(cells.index, cells, range(start, start + len(cells)), strict=True)
-        return [self._cell(value, (label, at, column), root) for label, value, at in rows]
+        places = range(len(cells)) if positions is None else positions
+        rows = zip(cells.index, cells, places, strict=True)
+        return [self._cell(value, (label, int(at), column), root) for label, value, at in rows]
 
     def _cell(
         self, value: object, place: tuple[Hashable, int, str], root: Path

@@ -92,7 +92,7 @@ def grow(
     """
     from sklearn import ensemble
 
-    kind = ensemble.HistGradientBoostingClassifier
+    kind: Any = ensemble.HistGradientBoostingClassifier
     if outputs is None:
         kind = ensemble.HistGradientBoostingRegressor
     met = [int(c) for c in np.unique(y)] if outputs else []
@@ -129,7 +129,7 @@ def _arrays(
     trees = [(tree, columns[k]) for trees in rounds for k, tree in enumerate(trees)]
     codes = _codes_met(model) if trees else []
     sets = [_sets(tree, codes) for tree, _ in trees]
-    nodes = np.concatenate([np.zeros(0, PREDICTOR_RECORD_DTYPE), *(t.nodes for t, _ in trees)])
+    nodes: Any = np.concatenate([np.zeros(0, PREDICTOR_RECORD_DTYPE), *(t.nodes for t, _ in trees)])
     sizes = [len(t.nodes) for t, _ in trees]
     root = np.cumsum([0, *sizes])[: len(trees)]
     # The first set is empty: it is what nodes without categories point to.

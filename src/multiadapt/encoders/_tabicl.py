@@ -54,7 +54,7 @@ class TabICLNetwork(nn.Module):
         self.origin = replace(origin, sha256=fingerprint(network))
         self.train(False)
 
-    def train(self, mode: bool = True) -> "TabICLNetwork":
+    def train(self, mode: bool = True) -> "TabICLNetwork":  # noqa: FBT001, FBT002 -- torch's own
         return super().train(False)
 
     @property
@@ -139,7 +139,8 @@ def open_tabicl(
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise EncoderError(f"{source} does not hold the weights of its config: {error}") from error
+        first = " ".join(str(error).split())[:300]
+        raise EncoderError(f"{source} does not hold the weights of its config: {first}") from error
     if (network.max_classes > 0) != (head == "classifier"):
         raise EncoderError(f"{kind} needs a TabICL {head}, {source} is the other kind")
     return TabICLNetwork(network, origin)

@@ -63,7 +63,7 @@ def _column(frame: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _categories(column: pd.Series, least: int, most: int | None) -> tuple[str, ...]:
-    count = cast("pd.Series", column.value_counts())
+    count: Any = column.value_counts()
     count = count[count >= least].sort_index().sort_values(ascending=False, kind="stable")
     return tuple(sorted(str(c) for c in count.index[:most]))
 

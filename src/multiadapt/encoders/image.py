@@ -17,8 +17,6 @@ from multiadapt.types import Cells, Inputs, Site, Stream, Tokens
 
 __all__ = ["ImageEncoder"]
 
-_PREFIX = "backbone.network."
-
 
 @dataclass(frozen=True)
 class ImageEncoder(EncoderSpec):
@@ -27,11 +25,11 @@ class ImageEncoder(EncoderSpec):
     modality: ClassVar[str] = "image"
 
     source: str = "starter"
-    """"starter" (inside the package), a folder, a hub name, "timm:resnet50", or "random:resnet-50"."""
+    """"starter" (inside the package), a folder, a hub name, "timm:resnet50", "random:resnet-50"."""
     size: int | None = None
     """Pixels of the square that the network reads. None: the checkpoint's own."""
     resize: Literal["squash", "crop"] | None = None
-    """squash: the whole picture, distorted. crop: the middle square. None: as the checkpoint does."""
+    """squash: the whole picture, distorted. crop: its middle square. None: the checkpoint's way."""
     revision: str | None = None
     """Branch, tag or commit of a hub name."""
 
@@ -114,63 +112,46 @@ class _ImageEncoder(Encoder):
         if guests is not None:
             raise EncoderError(f"{self.stream.name}: image encoders do not take guests yet")
         present = inputs.count > 0
+        single = inputs.items == len(inputs) and bool((inputs.count == 1).all())
         with running(self.stream.name):
             if inputs.cut > self.blocks:
-                pooled = _mean(inputs.tensors["pooled"], inputs)
+                pooled = _mean(inputs.tensors["pooled"], inputs, single=single)
                 return Tokens.single(self._corrected(pooled, present), present)
             state = self.backbone(_filled(inputs), inputs.cut, self.blocks)
             tokens, pooled = (t[: inputs.items] for t in self.backbone.family.finish(state))
-            pooled = self._corrected(_mean(pooled, inputs), present)
-        return Tokens(*_side_by_side(tokens, inputs), pooled, pooled[:, None][:, :0])
+            pooled = self._corrected(_mean(pooled, inputs, single=single), present)
+        x, mask = _side_by_side(tokens, inputs, single=single)
+        return Tokens(x, mask, pooled, pooled[:, None][:, :0])
 
     def sites(self) -> tuple[Site, ...]:
-        found = [
-            replace(
-                s,
-                stream=self.stream.name,
-                path=_PREFIX + s.path,
-                network=self.name,
-                modality="image",
-            )
-            for s in self.backbone.family.sites()
-        ]
-        last = found[-1]
-        return (
-            *found,
-            replace(
-                last,
-                path="pooled",
-                role="pooled",
-                block=self.blocks,
-                in_width=self.width,
-                out_width=self.width,
-                part=None,
-                layout="vector",
-            ),
+        found = self.backbone.family.sites()
+        d, last = self.width, found[-1]
+        pooled = Site(
+            "", "pooled", "pooled", self.blocks, d, d, last.stage, last.stages, layout="vector"
+        )
+        inner = (replace(s, path=f"backbone.network.{s.path}") for s in found)
+        return tuple(
+            replace(s, stream=self.stream.name, network=self.name, modality="image")
+            for s in (*inner, pooled)
         )
 
     def origin(self) -> Origin:
         return self.backbone.origin
 
     def _corrected(self, pooled: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Tensor:
-        """The pooled vector as its adapter leaves it; an adapter's bias must not fill a missing cell."""
+        """The pooled vector after its adapter, whose bias must not fill a missing cell."""
         return torch.where(present[:, None], self.pooled(pooled, present), 0.0)
 
 
 def _filled(inputs: Inputs) -> Tensor:
-    """The only tensor; one item of zeros where all rows are missing: libraries want at least one."""
+    """The only tensor; one item of zeros where all are missing: libraries want at least one."""
     (x,) = inputs.tensors.values()
     return x if len(x) else x.new_zeros(1, *x.shape[1:])
 
 
-def _single(inputs: Inputs) -> bool:
-    """Whether every row has one file: then rows are items."""
-    return inputs.items == len(inputs) and bool((inputs.count == 1).all())
-
-
-def _mean(items: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
+def _mean(items: Float[Tensor, "f d"], inputs: Inputs, *, single: bool) -> Float[Tensor, "b d"]:
     """The mean over each row's files; zeros where it has none."""
-    if _single(inputs):
+    if single:  # every row has one file: rows are items
         return items
     rows = torch.arange(len(inputs), device=items.device)
     row = rows.repeat_interleave(inputs.count, output_size=len(items))
@@ -179,12 +160,12 @@ def _mean(items: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
 
 
 def _side_by_side(
-    items: Float[Tensor, "f m d"], inputs: Inputs
+    items: Float[Tensor, "f m d"], inputs: Inputs, *, single: bool
 ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
     """Tokens of each row's files in one line, zeros after the last."""
     _, m, d = items.shape
     rows = len(inputs)
-    if _single(inputs):
+    if single:
         return items, torch.ones(rows, m, dtype=torch.bool, device=items.device)
     most = max(1, int(inputs.count.max()) if rows else 0)
     mask = torch.arange(most, device=items.device) < inputs.count[:, None]

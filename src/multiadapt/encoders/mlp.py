@@ -118,9 +118,19 @@ class _MLP(Encoder):
             return Tokens.single(self.pooled(hidden, present), present)
 
     def sites(self) -> tuple[Site, ...]:
-        place = {"network": self.network, "modality": "tabular", "layout": "vector"}
-        name, width = self.stream.name, self.width
-        return (Site(name, "pooled", "pooled", self.blocks, width, width, **place),)
+        return (
+            Site(
+                stream=self.stream.name,
+                path="pooled",
+                role="pooled",
+                block=self.blocks,
+                in_width=self.width,
+                out_width=self.width,
+                network=self.network,
+                modality="tabular",
+                layout="vector",
+            ),
+        )
 
     def origin(self) -> Origin:
         return Origin("trained from scratch", licence="none needed")

@@ -9,6 +9,7 @@ seed, which is not certain where a column is constant or a class absent in one f
 context again for every block of rows.
 """
 
+import importlib
 import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -56,7 +57,7 @@ class TabPFNEncoder(EncoderSpec):
 
     def open(self, kind: Literal["classification", "regression", "multilabel"]) -> nn.Module:
         try:
-            import tabpfn
+            tabpfn: Any = importlib.import_module("tabpfn")
         except ImportError as error:
             raise ExtraError(
                 "the tabpfn encoder needs its package: pip install multiadapt[tabpfn]"
@@ -65,8 +66,9 @@ class TabPFNEncoder(EncoderSpec):
             "TabPFN's weights are not free: recent ones are for non-commercial use only and gated "
             "behind an account at ux.priorlabs.ai; see huggingface.co/Prior-Labs for their licences"
         )
-        estimator = tabpfn.TabPFNRegressor if kind == "regression" else tabpfn.TabPFNClassifier
-        return _TabPFN(estimator, self.source)
+        if kind == "regression":
+            return _TabPFN(tabpfn.TabPFNRegressor, self.source, np.float64)
+        return _TabPFN(tabpfn.TabPFNClassifier, self.source, np.int64)
 
     def build(self, stream: Stream, network: nn.Module | None, name: str) -> Encoder:
         return _TabPFNEncoder(self, stream, cast(_TabPFN, network), name)
@@ -75,9 +77,9 @@ class TabPFNEncoder(EncoderSpec):
 class _TabPFN(nn.Module):
     """The estimator's class. tabpfn loads its network at each fit and keeps it itself."""
 
-    def __init__(self, estimator: Any, source: str) -> None:
+    def __init__(self, estimator: Any, source: str, labels: type[np.generic]) -> None:
         super().__init__()
-        self.estimator, self.source = estimator, source
+        self.estimator, self.source, self.labels = estimator, source, labels
 
 
 class _TabPFNEncoder(InContext):
@@ -151,11 +153,4 @@ class _TabPFNEncoder(InContext):
             random_state=self.seed,
             ignore_pretraining_limits=True,
         )
-        classes = not issubclass(self.backbone.estimator, _regressors())
-        return estimator.fit(rows, y.astype(np.int64) if classes else y)
-
-
-def _regressors() -> type:
-    from sklearn.base import RegressorMixin
-
-    return RegressorMixin
+        return estimator.fit(rows, y.astype(self.backbone.labels))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
 from multiadapt.encoders._folds import blocks
 from multiadapt.encoders._in_context import Context, InContext, grouped, standardised
-from multiadapt.encoders._table import Vocabulary
 from multiadapt.encoders._tabicl import Memory, TabICLNetwork, open_tabicl
+from multiadapt.encoders._table import Vocabulary
 from multiadapt.encoders._views import Views
 from multiadapt.errors import EncoderError, SpecError
 from multiadapt.types import Stream

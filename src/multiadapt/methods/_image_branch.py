@@ -44,12 +44,19 @@ class ImageBranch(Spec):
         """Adapters for the image sites among `sites`."""
         images = [s for s in sites if s.modality == "image"]
         if self.variant == "embedding":
-            return Bottleneck(self.r, self.alpha, self.activation, None, self.init, self.share).build(images)
+            return Bottleneck(
+                self.r, self.alpha, self.activation, None, self.init, self.share
+            ).build(images)
         chosen = [s for s in images if s.role == "block" and s.stage in self._chosen(s)]
         maps = [s for s in chosen if s.layout == "map"]
         tokens = [s for s in chosen if s.layout == "tokens"]
         conv = ConvBottleneck(
-            self.r, self.alpha, self.activation, "batch" if self.norm else None, self.init, self.share
+            self.r,
+            self.alpha,
+            self.activation,
+            "batch" if self.norm else None,
+            self.init,
+            self.share,
         )
         linear = Bottleneck(
             self.r, self.alpha, self.activation, "layer" if self.norm else None, self.init, self.share,
@@ -69,5 +76,7 @@ class ImageBranch(Spec):
                 )
             return tuple(range(site.stages - count, site.stages))
         if not all(1 <= s <= site.stages for s in wanted):
-            raise SpecError(f"stages must lie in 1..{site.stages} for {site.stream!r}, got {wanted}")
+            raise SpecError(
+                f"stages must lie in 1..{site.stages} for {site.stream!r}, got {wanted}"
+            )
         return tuple(s - 1 for s in wanted)

@@ -19,4 +19,8 @@ class Frozen(Method):
     """An adapter on the tabular embedding: TI-Adapter without its image side."""
 
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
-        return self.tabular.build([s for s in sites if s.modality == "tabular"]) if self.tabular else {}
+        return (
+            self.tabular.build([s for s in sites if s.modality == "tabular"])
+            if self.tabular
+            else {}
+        )

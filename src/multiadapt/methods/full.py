@@ -27,7 +27,11 @@ class Full(Method):
     """An adapter on the tabular embedding too; the paper's Full has none."""
 
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
-        return self.tabular.build([s for s in sites if s.modality == "tabular"]) if self.tabular else {}
+        return (
+            self.tabular.build([s for s in sites if s.modality == "tabular"])
+            if self.tabular
+            else {}
+        )
 
     def native(self, encoder: Encoder) -> Collection[str]:
         if encoder.stream.modality == "tabular":

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_array
 
 from multiadapt import __version__
 from multiadapt.errors import ArtifactError
@@ -50,7 +51,9 @@ class Store:
             record = json.loads(path.read_text(encoding="utf-8"))
             scores = pd.read_parquet(path.with_suffix(".parquet")).to_numpy(np.float32)
         except (ValueError, OSError) as error:
-            raise ArtifactError(f"{path} cannot be read: {error}; delete it to run it again") from error
+            raise ArtifactError(
+                f"{path} cannot be read: {error}; delete it to run it again"
+            ) from error
         return Cell(record, scores)
 
     def write(self, key: str, cell: Cell) -> None:
@@ -68,7 +71,7 @@ class Store:
 def digest(method: str, run: str, *what: object) -> str:
     """A file name for a cell, which differs where anything differs that its scores depend on."""
     text = json.dumps([method, run, __version__, *what], default=_plain, sort_keys=True)
-    short = re.sub(r"[^\w.=-]+", "-", method)[:60]
+    short = re.sub(r"[^\w.=-]+", "-", method)[:60].strip("-")
     return f"{short}-{run}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -79,7 +82,7 @@ def table_digest(frame: pd.DataFrame) -> str:
         cells = frame[name]
         if cells.dtype == object:
             cells = cells.map(repr)  # lists and arrays have no hash
-        total.update(pd.util.hash_array(cells.to_numpy()).tobytes())
+        total.update(hash_array(cells.to_numpy()).tobytes())  # type: ignore[operator]
     return total.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Several methods on the same rows: metrics with intervals, paired tests, and what each one costs."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,9 @@ class Design:
         if (self.folds is None) == (self.split_column is None):
             raise SpecError("a comparison takes either folds or a split column, and not both")
         if self.folds is not None and self.seeds != 1:
-            raise SpecError(f"seeds go with a split column, got seeds={self.seeds} and folds={self.folds}")
+            raise SpecError(
+                f"seeds go with a split column, got seeds={self.seeds} and folds={self.folds}"
+            )
         if self.seeds < 1:
             raise SpecError(f"seeds must be at least 1, got {self.seeds}")
 
@@ -118,6 +121,8 @@ def compare(
 
     Args:
         estimators: unfitted MultimodalClassifiers, or MultimodalRegressors, by the name to show.
+        frame: the table; it is not written to.
+        design: on which rows.
         folder: keeps each finished run under `cells/`; a later call with it does what is missing.
         against: the method that others are tested against, or "best"; None: the first.
         tell: is given a line after each run.
@@ -148,7 +153,9 @@ class _Run:
 def _runs(design: Design, frame: pd.DataFrame, *, classes: bool) -> list[_Run]:
     if design.folds is not None:
         labels = design.labels(frame)
-        strata = labels.astype(str).to_numpy() if classes and isinstance(labels, pd.Series) else None
+        strata = (
+            labels.astype(str).to_numpy() if classes and isinstance(labels, pd.Series) else None
+        )
         groups = None if design.groups is None else frame[design.groups].to_numpy()
         split = folds(len(frame), design.folds, seed=design.seed, strata=strata, groups=groups)
         return [_Run(f"fold{i}", design.seed + i, *parts) for i, parts in enumerate(split)]
@@ -160,7 +167,9 @@ def _runs(design: Design, frame: pd.DataFrame, *, classes: bool) -> list[_Run]:
             f"split column {design.split_column!r} must mark the rows to test on 'test'; it holds "
             f"{sorted(set(marks))[:10]}"
         )
-    return [_Run(f"seed{design.seed + i}", design.seed + i, train, test) for i in range(design.seeds)]
+    return [
+        _Run(f"seed{design.seed + i}", design.seed + i, train, test) for i in range(design.seeds)
+    ]
 
 
 class _Work:
@@ -201,24 +210,24 @@ class _Work:
         return f"{target.metric} {values[target.metric]:.4f}"
 
     def _fit(self, name: str, estimator: Any, run: _Run) -> Cell:
-        model = clone(estimator).set_params(seed=run.seed)
-        with Meter(model.device) as fitting:
+        model: Any = clone(estimator)
+        model.set_params(seed=run.seed)
+        with Meter(model.device) as meter:
             model.fit(self.frame.iloc[run.train], **self.design.options())
         fitted: Fitted = model.fitted_
         if fitted.info["history"]["stopped"] == "interrupt":
             raise KeyboardInterrupt  # half a training is no result
-        with Meter(model.device) as scoring:
-            test = self.frame.iloc[run.test]
-            scores = fitted.scores(test, self.design.root, model.on_error)
+        started = time.perf_counter()
+        scores = fitted.scores(self.frame.iloc[run.test], self.design.root, model.on_error)
         record = {
             "method": name,
             "run": run.name,
             "seed": run.seed,
             "train_rows": len(run.train),
             "test_rows": len(run.test),
-            "seconds": fitting.seconds,
-            "scoring_seconds": scoring.seconds,
-            "peak_mb": fitting.peak_mb,
+            "seconds": meter.seconds,
+            "scoring_seconds": time.perf_counter() - started,
+            "peak_mb": meter.peak_mb,
         }
         return Cell(record | _described(fitted), scores)
 
@@ -260,17 +269,22 @@ def _compared(
     base = _base(scored, metric, against)
     evidence = _evidence(design, runs)
     table = [
-        {"method": name, **_line(one, scored[base], metric, evidence, same=name == base), **_costs(cells[name])}
+        {
+            "method": name,
+            **_line(one, scored[base], metric, evidence, same=name == base),
+            **_costs(cells[name]),
+        }
         for name, one in scored.items()
     ]
-    return Compared(pd.DataFrame(table).set_index("method"), _run_table(cells, scored), metric, base)
+    return Compared(
+        pd.DataFrame(table).set_index("method"), _run_table(cells, scored), metric, base
+    )
 
 
 def _evidence(design: Design, runs: Sequence[_Run]) -> Evidence:
     if design.folds is None:
         return OverRows(design.seed)
-    rows = [(len(r.train), len(r.test)) for r in runs]
-    return OverFolds(*np.mean(rows, axis=0).tolist())
+    return OverFolds(sum(len(r.train) for r in runs), sum(len(r.test) for r in runs))
 
 
 def _base(scored: Mapping[str, Scored], metric: str, against: str | None) -> str:
@@ -281,7 +295,9 @@ def _base(scored: Mapping[str, Scored], metric: str, against: str | None) -> str
     return better(means, key=lambda name: means[name])
 
 
-def _line(one: Scored, base: Scored, metric: str, evidence: Evidence, *, same: bool) -> dict[str, Any]:
+def _line(
+    one: Scored, base: Scored, metric: str, evidence: Evidence, *, same: bool
+) -> dict[str, Any]:
     line: dict[str, Any] = {}
     for name in one.values[0]:
         mean = evidence.mean(one, name)

@@ -49,7 +49,8 @@ class Evidence(ABC):
 class OverFolds(Evidence):
     """Folds of one table: training rows overlap, and the corrected t-test allows for that."""
 
-    def __init__(self, train_rows: float, test_rows: float) -> None:
+    def __init__(self, train_rows: int, test_rows: int) -> None:
+        """Rows of all runs together: only their ratio matters."""
         self.rows = train_rows, test_rows
 
     def mean(self, one: Scored, metric: str) -> Comparison:

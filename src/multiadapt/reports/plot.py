@@ -26,7 +26,7 @@ def draw(compared: "Compared", path: Path) -> None:
     metric, *costs = figure.subplots(1, 4, sharey=True, width_ratios=(3, 1, 1, 1))
     _metric(metric, table, compared)
     for axis, (column, title) in zip(costs, _COSTS.items(), strict=True):
-        _cost(axis, table[column], title)
+        _cost(axis, table[column].astype(float), title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
@@ -43,7 +43,9 @@ def _metric(axis: Any, table: pd.DataFrame, compared: "Compared") -> None:
     low, high = table[f"{name}_low"], table[f"{name}_high"]
     axis.hlines(places, low, high, color=_DOT, linewidth=1.5)
     axis.plot(table[name], places, "o", color=_DOT)
-    axis.axvline(table[name][compared.against], color="0.7", linewidth=0.8, linestyle="--", zorder=0)
+    axis.axvline(
+        table[name][compared.against], color="0.7", linewidth=0.8, linestyle="--", zorder=0
+    )
     for place, value in zip(places, table[name], strict=True):
         axis.annotate(
             f"{value:.3g}", (value, place), xytext=(0, 6), textcoords="offset points",

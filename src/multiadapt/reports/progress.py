@@ -15,7 +15,7 @@ __all__ = ["showing"]
 
 
 @contextmanager
-def showing(verbose: bool) -> Iterator[Callable[[Event], None]]:
+def showing(*, verbose: bool) -> Iterator[Callable[[Event], None]]:
     """Inside, multiadapt's log lines reach standard error; yields what a run tells its events to.
 
     The bar appears only where standard error is a terminal. Handlers that the program has set on
@@ -39,7 +39,9 @@ def _speaking(console: Console) -> Iterator[None]:
     if log.handlers or log.level:
         yield
         return
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)  # a log file wants no wrapped lines
+    handler: logging.Handler = logging.StreamHandler(
+        sys.stderr
+    )  # a log file wants no wrapped lines
     if console.is_terminal:
         handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,4 +1,4 @@
-"""What is known about one kind of image network: where it is cut, how it is pooled, where it can be adapted."""
+"""What is known about one kind of image network: its cut, its pooled vector, its sites."""
 
 import importlib
 import pkgutil
@@ -21,7 +21,7 @@ class Family(ABC):
     """One opened network, run block by block. Leaves set all fields below in `__init__`."""
 
     classes: ClassVar[Mapping[str, str]]
-    """`model_type` of a config to the transformers class that reads it; `timm:Class` for timm's own."""
+    """A config's `model_type` to the transformers class that reads it; `timm:Class` for timm's."""
     options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of that class beside the config."""
     known: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

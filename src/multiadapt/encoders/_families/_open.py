@@ -1,6 +1,5 @@
 """Opening a pretrained network: the package's own, a folder, a hub name, or random weights."""
 
-import hashlib
 import importlib
 import re
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from transformers.utils.hub import cached_file
 from multiadapt.encoders._base import Origin
 from multiadapt.encoders._families._base import Family, families, family_of
 from multiadapt.encoders._families._pixels import Preparation
+from multiadapt.encoders._fingerprint import fingerprint
 from multiadapt.errors import EncoderError, ExtraError
 
 __all__ = ["Opened", "open_network"]
@@ -48,15 +48,23 @@ def open_network(source: str, size: int | None, revision: str | None) -> Opened:
         raise EncoderError(
             f"{source} reads pictures of at least {opened.family.least} pixels, got size={size}"
         )
-    return replace(opened, origin=replace(opened.origin, sha256=_fingerprint(network)))
+    return replace(opened, origin=replace(opened.origin, sha256=_hash(network)))
 
 
 def _owned(network: nn.Module) -> nn.Module:
-    """The network with tensors of its own: loading maps the file, and whoever overwrites that file
-    would change the running network."""
+    """The network with tensors of its own, laid out for speed.
+
+    Loading maps the file: whoever overwrites that file would change the running network. A CNN runs
+    up to 1.5 times as fast on a CPU with its channels last.
+    """
     for tensor in (*network.parameters(), *network.buffers()):
-        tensor.data = tensor.data.clone()
+        layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+        tensor.data = tensor.data.clone(memory_format=layout)
     return network
+
+
+def _hash(network: nn.Module) -> str:
+    return "" if any(p.is_meta for p in network.parameters()) else fingerprint(network)
 
 
 def _random(source: str, size: int | None) -> Opened:
@@ -64,7 +72,7 @@ def _random(source: str, size: int | None) -> Opened:
     known = {k: (family, values) for family in families() for k, values in family.known.items()}
     if name not in known and not name.startswith("timm:"):
         raise EncoderError(
-            f"no architecture is named {name!r}; there are {', '.join(sorted(known))}, and timm:NAME"
+            f"no architecture is named {name!r}; there are {', '.join(sorted(known))}, timm:NAME"
         )
     origin = Origin(source, licence="none: random weights")
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
@@ -82,16 +90,14 @@ def _timm(source: str, size: int | None, *, pretrained: bool = True) -> Opened:
         timm = importlib.import_module("timm")
     except ImportError as error:
         raise ExtraError(f"{source} needs timm: pip install multiadapt[timm]") from error
-    with _explained(source):
-        network = timm.create_model(
-            source.removeprefix("timm:"), pretrained=pretrained, num_classes=0
-        )
+    with _quiet(), _explained(source):
+        name = source.removeprefix("timm:")
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0)
     family = family_of(f"timm:{type(network).__name__}", source)
     if size is not None and hasattr(network, "set_input_size"):
         network.set_input_size(img_size=(size, size))
     config: Any = network.pretrained_cfg
-    revision = config.get("hf_hub_id")
-    origin = Origin(source, "", revision, config.get("license") or "unknown")
+    origin = Origin(source, licence=config.get("license") or "unknown")
     return Opened(family(network), Preparation.of_timm(config, size), origin)
 
 
@@ -100,24 +106,24 @@ def _pretrained(source: str, size: int | None, revision: str | None) -> Opened:
     with _quiet(), _explained(source):
         config = AutoConfig.from_pretrained(place, revision=revision)
         family = family_of(config.model_type, source)
-        vision = getattr(
-            config, "vision_config", config
-        )  # CLIP and SigLIP hub names hold two towers
-        network, report = _class(family, vision).from_pretrained(
+        config = getattr(config, "vision_config", config)  # CLIP and SigLIP have two towers
+        network, report = _class(family, config).from_pretrained(
             place,
-            config=vision,
+            config=config,
             revision=revision,
             dtype=torch.float32,
             output_loading_info=True,
             **family.options,
         )
-        preparation = _preparation(place, vision, size, revision)
-        commit = getattr(config, "_commit_hash", None)
-        origin = Origin(source, "", commit or revision, _licence(place, revision))
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise EncoderError(f"{source} lacks {len(missing)} tensors of its network: {missing[:5]}")
-    return Opened(family(network), preparation, origin)
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
+            raise EncoderError(
+                f"{source} lacks {len(missing)} tensors of its network: {missing[:5]}"
+            )
+        preparation = _preparation(place, config, size, revision)
+        licence = "Apache-2.0" if source == "starter" else _licence(place, revision)
+    commit = getattr(config, "_commit_hash", None) or revision
+    return Opened(family(network), preparation, Origin(source, "", commit, licence))
 
 
 def _class(family: type[Family], config: Any) -> Any:
@@ -134,9 +140,10 @@ def _place(source: str) -> str:
     if not folder.is_dir() and not named:
         return source
     if not (folder / "config.json").is_file():
+        found = "it has no config.json" if folder.is_dir() else "there is no such folder"
         raise EncoderError(
             f"{source} must be a folder with config.json and model.safetensors, as save_pretrained "
-            f"writes it; {'it has no config.json' if folder.is_dir() else 'there is no such folder'}"
+            f"writes it; {found}"
         )
     return str(folder)
 
@@ -150,27 +157,21 @@ def _native(config: Any, size: int | None) -> tuple[int, int]:
 def _preparation(place: str, config: Any, size: int | None, revision: str | None) -> Preparation:
     """The checkpoint's own; ImageNet's mean and deviation where it has none."""
     name = "preprocessor_config.json"
-    if _file(place, name, revision) is None:
-        return Preparation(*_native(config, size))
-    processor = AutoImageProcessor.from_pretrained(place, revision=revision, backend="pil")
-    return Preparation.of(processor, size)
-
-
-def _file(place: str, name: str, revision: str | None) -> str | None:
-    """A file of the folder or hub name, fetched if need be; None where there is none."""
-    return cached_file(
-        place,
-        name,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
+    if cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False):
+        processor = AutoImageProcessor.from_pretrained(place, revision=revision, backend="pil")
+        return Preparation.of(processor, size)
+    return Preparation(*_native(config, size))
 
 
 def _licence(place: str, revision: str | None) -> str:
-    """What the model card's heading says; "unknown" where it says nothing."""
-    card = _file(place, "README.md", revision)
+    """What the model card's heading says; "unknown" where it says nothing or cannot be had."""
+    card = cached_file(
+        place,
+        "README.md",
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
     text = Path(card).read_text(encoding="utf-8", errors="replace") if card else ""
     heading = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
     found = re.search(r"^license:[ ]*(\S+)", heading[1], re.MULTILINE) if heading else None
@@ -185,10 +186,10 @@ def _explained(source: str) -> Iterator[None]:
     except EncoderError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise EncoderError(
-            f"{source} cannot be opened as a folder or fetched from the hub: {first}. Give a local folder "
-            'that save_pretrained wrote, or "starter" for the encoder inside this package'
+            f"{source} cannot be opened as a folder or fetched from the hub: {first}. Give a local "
+            'folder that save_pretrained wrote, or "starter" for the encoder inside this package'
         ) from error
 
 
@@ -204,14 +205,3 @@ def _quiet() -> Iterator[None]:
         library_logging.set_verbosity(level)
         if bars:
             library_logging.enable_progress_bar()
-
-
-def _fingerprint(network: nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of all tensors in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        if tensor.is_meta:
-            return ""
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -25,7 +25,7 @@ class Preparation:
     height: int
     width: int
     short: int | None = None
-    """The shorter side becomes this and the middle is cut out; None: the whole picture is squashed."""
+    """The shorter side becomes this and the middle is cut out; None: the whole is squashed."""
     resample: int = Image.Resampling.BICUBIC
     mean: tuple[float, ...] = _MEAN
     std: tuple[float, ...] = _STD
@@ -34,12 +34,10 @@ class Preparation:
     @staticmethod
     def of(processor: Any, size: int | None) -> "Preparation":
         """What a processor of transformers does, at another size where one is given."""
-        kept = (
-            processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
-        )
+        cut = getattr(processor, "do_center_crop", False)
+        kept = processor.crop_size if cut else processor.size
         height = size or kept.get("height") or kept["shortest_edge"]
         width = size or kept.get("width") or height
-        one = processor.rescale_factor if processor.do_rescale else 1.0
         normal = processor.do_normalize
         return Preparation(
             height,
@@ -48,19 +46,16 @@ class Preparation:
             int(processor.resample),
             tuple(processor.image_mean) if normal else (0.0,) * 3,
             tuple(processor.image_std) if normal else (1.0,) * 3,
-            one,
+            processor.rescale_factor if processor.do_rescale else 1.0,
         )
 
     @staticmethod
     def of_timm(config: Mapping[str, Any], size: int | None) -> "Preparation":
-        """What timm's own evaluation does for a `pretrained_cfg`, at another size where one is given."""
+        """What timm's evaluation does for a `pretrained_cfg`, at another size if one is given."""
         _, height, width = config.get("input_size") or (3, 224, 224)
         height, width = (size, size) if size else (height, width)
-        short = (
-            None
-            if config.get("crop_mode") == "squash"
-            else int(height / (config.get("crop_pct") or 0.875))
-        )
+        crop = config.get("crop_pct") or 0.875
+        short = None if config.get("crop_mode") == "squash" else int(height / crop)
         names = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
         resample = names.get(config.get("interpolation", ""), Image.Resampling.BICUBIC)
         mean, std = config.get("mean") or _MEAN, config.get("std") or _STD
@@ -105,8 +100,7 @@ def _short(processor: Any, height: int, kept: Any) -> int | None:
     shortest = processor.size.get("shortest_edge")
     if not shortest:
         return None
-    if getattr(
-        processor, "crop_pct", None
-    ):  # ConvNeXt's rule: from 384 pixels on, nothing is cut off
-        return int(height / processor.crop_pct) if height < 384 else None
+    crop = getattr(processor, "crop_pct", None)
+    if crop:  # ConvNeXt's rule: from 384 pixels on, nothing is cut off
+        return int(height / crop) if height < 384 else None
     return round(shortest * height / (kept.get("height") or shortest))

@@ -27,7 +27,7 @@ _LAYERS: dict[Role, str] = {
 
 
 class Clip(Family):
-    """Pooled vector: the class token after the last norm, before the projection to the text's space."""
+    """Pooled vector: the class token after the last norm, before the projection to texts."""
 
     classes: ClassVar = {"clip": "CLIPVisionModel", "clip_vision_model": "CLIPVisionModel"}
     known: ClassVar = {

@@ -1,0 +1,107 @@
+"""Where a number of a benchmark comes from: what every row of its CSV carries."""
+
+import argparse
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from multiadapt import __version__
+
+__all__ = ["commit", "load", "origin", "parser", "write"]
+
+PLACES = ("data", "weights", "work", "out")
+
+
+def parser(description: str, *places: str) -> argparse.ArgumentParser:
+    """Arguments that several benchmarks take; `places` are the folders and files that this one needs."""
+    found = argparse.ArgumentParser(description=description)
+    texts = {
+        "data": "folder that holds houses/ and fashion/",
+        "weights": "folder that holds resnet18-trunk/ and resnet50-trunk/",
+        "work": "folder that keeps finished runs; a later call does what is missing",
+        "out": "the CSV to write",
+    }
+    for place in places:
+        found.add_argument(f"--{place}", type=Path, required=True, help=texts[place])
+    found.add_argument("--threads", type=int, default=1)
+    return found
+
+
+def command(script: str, given: argparse.Namespace) -> str:
+    """How to run it again, with names in place of the paths of this machine."""
+    parts = [f"python benchmarks/{script}"]
+    for name, value in vars(given).items():
+        if value is None or value is False:
+            continue
+        shown = name.upper() if name in PLACES else str(value)
+        parts.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {shown}"))
+    return " ".join(parts)
+
+
+def commit() -> str:
+    """The commit of the working tree, with a plus where files differ from it."""
+    here = Path(__file__).parent
+    short = ["git", "rev-parse", "--short", "HEAD"]
+    asked = subprocess.run(short, cwd=here, capture_output=True, text=True)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "../src"], cwd=here, capture_output=True, text=True
+    )
+    return (asked.stdout.strip() or "none") + ("+" if changed.stdout.strip() else "")
+
+
+def load() -> float:
+    """Processes that wanted a core during the last minute."""
+    return round(os.getloadavg()[0], 1)
+
+
+def machine() -> str:
+    """Processor and number of cores, nothing that names the computer."""
+    model, information = platform.machine(), Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text().splitlines()
+        model = next((x.split(": ")[1] for x in lines if x.startswith("model name")), model)
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def versions() -> str:
+    import sklearn
+    import tabicl
+    import torch
+    import transformers
+
+    libraries = {
+        "multiadapt": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "tabicl": getattr(tabicl, "__version__", "unknown"),
+        "scikit-learn": sklearn.__version__,
+        "python": platform.python_version(),
+    }
+    return ", ".join(f"{name} {number}" for name, number in libraries.items())
+
+
+def origin(script: str, given: argparse.Namespace) -> dict[str, str]:
+    """Command, commit, versions and machine."""
+    return {
+        "command": command(script, given),
+        "commit": commit(),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def write(path: Path, rows: Sequence[Mapping[str, object]], origin: Mapping[str, str]) -> None:
+    """A CSV with the origin in every row; what a row says of its own origin goes first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([{**origin, **row} for row in rows])[_ordered(rows, origin)].to_csv(
+        path, index=False, float_format="%.6g"
+    )
+
+
+def _ordered(rows: Sequence[Mapping[str, object]], origin: Mapping[str, str]) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name in row if name not in origin)
+    return [*names, *origin]
