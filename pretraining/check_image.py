@@ -259,16 +259,19 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
+def git(*words: str) -> str:
+    """What git answers about this repository; nothing where there is none."""
+    here = Path(__file__).parents[1]
+    return subprocess.run(
+        ["git", *words], check=False, cwd=here, capture_output=True, text=True
+    ).stdout.strip()
+
+
 def commit() -> str:
-    here = Path(__file__).parent
-    asked = subprocess.run(
-        ["git", "rev-parse", "--verify", "-q", "HEAD"],
-        check=False,
-        cwd=here,
-        capture_output=True,
-        text=True,
-    )
-    return asked.stdout.strip() or "uncommitted"
+    """The commit, with a plus where the weights or this script differ from it."""
+    name = git("rev-parse", "--verify", "-q", "HEAD")
+    changed = git("status", "--porcelain", "--", str(STARTER), __file__)
+    return name + ("+" if changed else "") if name else "uncommitted"
 
 
 def origin(seed: int) -> tuple[str, str, str, str]:

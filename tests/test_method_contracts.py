@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from multiadapt import MultimodalRegressor, TIAdapter, Training
+from multiadapt import MultimodalRegressor, TIAdapter, Training, Trees
+from multiadapt.encoders.trees import TreesEncoder
 from multiadapt.errors import SpecError
 from multiadapt.fitted import Fitted
 from multiadapt.methods._base import Method
@@ -153,3 +154,20 @@ def test_stages_choose_where_adapters_sit(table, photos, network) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_name_is_the_file(name: str) -> None:
     assert resolve("methods", name)().name == name
+
+
+def test_trees_count_sample_weights(table: pd.DataFrame) -> None:
+    """Rows of weight 0 leave no trace, whole weights are copies of rows."""
+    frame = table[["size", "price"]].dropna()
+    weight = np.arange(len(frame)) % 3
+    copies = frame.loc[frame.index.repeat(weight)]
+    options = {"validation": 0.0, "verbose": False}
+    leaves = Trees(trees=TreesEncoder(min_samples_leaf=1, max_iter=5))  # whose size counts rows
+    weighted = MultimodalRegressor(leaves, **options).fit(
+        frame, label="price", sample_weight=weight.astype(float)
+    )
+    repeated = MultimodalRegressor(leaves, **options).fit(copies, label="price")
+    plain = MultimodalRegressor(leaves, **options).fit(frame, label="price")
+    seen = frame[weight > 0]
+    gap = (weighted.predict(seen) - repeated.predict(seen)).abs().mean()
+    assert gap < 0.5 * (plain.predict(seen) - repeated.predict(seen)).abs().mean()

@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -214,6 +214,8 @@ def _learned(
     plan: Plan, schema: Schema, encoders: Mapping[str, Encoder], rows: Rows, target: Target
 ) -> dict[str, Inputs]:
     labels = target.labels(target.encode(rows.labels), rows.groups)
+    weight = rows.weight if labels.weight is None else rows.weight * labels.weight
+    labels = replace(labels, weight=weight)
     frame = schema.conform(rows.frame)
     given: dict[str, Inputs] = {}
     for name, encoder in encoders.items():

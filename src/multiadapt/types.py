@@ -87,6 +87,8 @@ class Labels:
     """Number of classes or labels; 0 for regression."""
     groups: np.ndarray | None = None
     """(b,) rows with equal values stay on one side of every split."""
+    weight: np.ndarray | None = None
+    """(b,) how much each row counts, the weight of its class included; None: all alike."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Gradient-boosted trees as arrays: grown by scikit-learn, walked here, saved without pickle."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-__all__ = ["Forest", "grow"]
+__all__ = ["Forest", "Rows", "grow"]
 
 
 class Forest:
@@ -78,14 +79,18 @@ def _bit(
     return ((sets[row, code >> 3] >> (code & 7).astype(np.uint8)) & 1).astype(bool)
 
 
-def grow(
-    options: Mapping[str, Any],
-    x: Float[np.ndarray, "b k"],
-    y: np.ndarray,
-    categories: int,
-    outputs: int | None,
-) -> Forest:
-    """The trees for one target. The first `categories` columns hold codes from 0, NaN where missing.
+@dataclass(frozen=True)
+class Rows:
+    """What trees are grown on."""
+
+    x: Float[np.ndarray, "b k"]
+    categories: int
+    """So many columns, the first ones, hold codes from 0, NaN where missing."""
+    weight: np.ndarray | None = None
+
+
+def grow(options: Mapping[str, Any], rows: Rows, y: np.ndarray, outputs: int | None) -> Forest:
+    """The trees for one target.
 
     `outputs` is None for a value, 1 for zeros and ones, else the number of classes; a class that no
     row has scores as if half a row had it.
@@ -99,9 +104,10 @@ def grow(
     absent = -np.log(2.0 * len(y))
     if outputs and len(met) == 1:
         return Forest(_arrays(None, [], _lone(met[0], outputs, absent)))
-    mask = np.arange(x.shape[1]) < categories
+    x, mask = rows.x, np.arange(rows.x.shape[1]) < rows.categories
     x = np.where(~mask & np.isnan(x).all(0), 0.0, x)  # it cannot bin a column without a number
-    model: Any = kind(categorical_features=mask if categories else None, **options).fit(x, y)
+    model: Any = kind(categorical_features=mask if rows.categories else None, **options)
+    model.fit(x, y, sample_weight=rows.weight)
     prior = model._baseline_prediction.reshape(-1)
     if outputs is None or outputs == 1:
         return Forest(_arrays(model, [0], prior))

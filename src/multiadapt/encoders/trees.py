@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from multiadapt.attach import running
 from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
-from multiadapt.encoders._forest import Forest, grow
+from multiadapt.encoders._forest import Forest, Rows, grow
 from multiadapt.encoders._table import Vocabulary, frame_of
 from multiadapt.errors import EncoderError, SpecError
 from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
@@ -83,9 +83,9 @@ class _Trees(Encoder):
         if labels.kind != "multilabel":
             many = labels.classes if labels.classes > 2 else 1
             outputs = None if labels.kind == "regression" else many
-        x, categories = self._codes(frame), len(self.vocabulary.categories)
+        table = Rows(self._codes(frame), len(self.vocabulary.categories), labels.weight)
         targets = labels.y.T if labels.y.ndim == 2 else [labels.y]
-        self._set(Forest.join([grow(options, x, y, categories, outputs) for y in targets]))
+        self._set(Forest.join([grow(options, table, y, outputs) for y in targets]))
         return None
 
     def prepare(self, cells: Cells) -> Inputs:

@@ -93,7 +93,8 @@ class _Classes(Measured):
         return lookup(column, self.classes, column.index)
 
     def labels(self, encoded: np.ndarray, groups: np.ndarray | None) -> Labels:
-        return Labels("classification", encoded, len(self.classes), groups)
+        weight = np.asarray(self.weights)[encoded]
+        return Labels("classification", encoded, len(self.classes), groups, weight)
 
     def head(self, width: int | None) -> Head:
         return Linear(width, self.outputs, _CrossEntropy(self.weights))
