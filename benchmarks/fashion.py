@@ -45,8 +45,8 @@ RECIPE = Training(epochs=15, patience=4, batch_size=64)
 METHODS: Mapping[str, tuple[Method, Training]] = {
     "trees": (Trees(), RECIPE),
     "tabular only": (TabularOnly(), RECIPE),
-    "image only, frozen": (ImageOnly(image=None), RECIPE),
-    "image only, bc1": (ImageOnly(ImageBranch("bc1")), RECIPE),
+    "image only (frozen)": (ImageOnly(image=None), RECIPE),
+    "image only (bc1)": (ImageOnly(ImageBranch("bc1")), RECIPE),
     "frozen": (Frozen(), RECIPE),
     "frozen + tabular adapter": (Frozen(Bottleneck()), RECIPE),
     "ti-adapter embedding": (TIAdapter(ImageBranch("embedding")), RECIPE),
@@ -55,8 +55,8 @@ METHODS: Mapping[str, tuple[Method, Training]] = {
     "ti-adapter bc3": (TIAdapter(ImageBranch("bc3")), RECIPE),
     "full": (Full(), RECIPE.with_params(learning_rate=1e-4)),
     "full + tabular adapter": (Full(Bottleneck()), RECIPE.with_params(learning_rate=1e-4)),
-    "frozen, raw embedding": (Frozen(), RECIPE.with_params(normalize=False)),
-    "ti-adapter bc1, raw embedding": (
+    "frozen (raw embedding)": (Frozen(), RECIPE.with_params(normalize=False)),
+    "ti-adapter bc1 (raw embedding)": (
         TIAdapter(ImageBranch("bc1")),
         RECIPE.with_params(normalize=False),
     ),

@@ -45,8 +45,8 @@ RECIPE = Training(epochs=30, patience=6, batch_size=32)
 METHODS: dict[str, tuple[Method, Training]] = {
     "trees": (Trees(), RECIPE),
     "tabular only": (TabularOnly(), RECIPE),
-    "image only, frozen": (ImageOnly(image=None), RECIPE),
-    "image only, bc1": (ImageOnly(ImageBranch("bc1")), RECIPE),
+    "image only (frozen)": (ImageOnly(image=None), RECIPE),
+    "image only (bc1)": (ImageOnly(ImageBranch("bc1")), RECIPE),
     "frozen": (Frozen(), RECIPE),
     "frozen + tabular adapter": (Frozen(Bottleneck()), RECIPE),
     "ti-adapter embedding": (TIAdapter(ImageBranch("embedding")), RECIPE),

@@ -151,6 +151,15 @@ def test_validation_rows_are_given_once(network, table, photos) -> None:
         regressor(network).fit(table, label="price", val_data=(table, table["price"]), root=photos)
 
 
+def test_validation_files_are_where_the_training_files_are(network, tmp_path) -> None:
+    for name in ("here", "there"):
+        frame = make_table(tmp_path / name).drop(columns="price")
+        frame.to_parquet(tmp_path / name / "table.parquet")
+    here, there = (tmp_path / n / "table.parquet" for n in ("here", "there"))
+    with pytest.raises(SpecError, match="must be relative to the training table's folder"):
+        classifier(network).fit(here, label="kind", val_data=there)
+
+
 def test_groups_stay_on_one_side(network, table, photos) -> None:
     frame = table[["size", "colour", "price"]].assign(seller=np.arange(60) // 6)
     with warnings.catch_warnings():

@@ -91,7 +91,8 @@ class _Multimodal(BaseEstimator, ABC):
         table = self._table(X, root)
         roles.check(table.frame)
         rows, held = roles.split(table, y)
-        held = self._given(val_data, roles, held)
+        if val_data is not None:
+            held = self._given(val_data, roles, held, table.root, root)
         plan = self._plan(table.root, roles, self._task(rows.labels))
         with showing(verbose=self.verbose) as tell:
             session = Session(time_limit, Path(resume) if resume else None, tell)
@@ -179,10 +180,15 @@ class _Multimodal(BaseEstimator, ABC):
     def _method(self) -> Method:
         return self.method if isinstance(self.method, Method) else resolve("methods", self.method)()
 
-    def _given(self, val_data: Source, roles: Roles, held: Rows | None) -> Rows | None:
-        """Rows to validate on: `val_data`, or those that the split column marks."""
-        if val_data is None:
-            return held
+    def _given(
+        self,
+        val_data: Source,
+        roles: Roles,
+        held: Rows | None,
+        root: Path | None,
+        given: str | Path | None,
+    ) -> Rows:
+        """The rows of `val_data`, whose files are relative to the training table's `root` too."""
         if held is not None:
             raise SpecError(
                 f"both val_data and 'val' rows of {roles.split_column!r} are given; give one"
@@ -193,10 +199,15 @@ class _Multimodal(BaseEstimator, ABC):
         source, y = val_data if pair else (val_data, None)
         weight = roles.sample_weight if isinstance(roles.sample_weight, str) else None
         groups = roles.groups if isinstance(roles.groups, str) else None
-        frame = self._table(source, None).frame
+        table = self._table(source, given)
+        if table.root is not None and table.root != root:
+            raise SpecError(
+                f"files of val_data must be relative to the training table's folder {root}, but it lies "
+                f"in {table.root}; pass root= with a folder that holds both"
+            )
         own = Roles(roles.label, None, groups, weight)
-        own.check(frame)
-        return rows_of(frame, y, own)
+        own.check(table.frame)
+        return rows_of(table.frame, y, own)
 
     def _plan(self, root: Path | None, roles: Roles, task: TaskSpec) -> Plan:
         return Plan(
