@@ -61,7 +61,9 @@ class Comparison:
 
     def rows(self, bases: Sequence[str], metric: str) -> list[dict[str, Any]]:
         """A row for each method, tested against the better of `bases`, over the runs that both have."""
-        means = {b: float(self._scored(b, self.runs).of(metric).mean()) for b in bases if b in self.cells}
+        means = {
+            b: float(self._scored(b, self.runs).of(metric).mean()) for b in bases if b in self.cells
+        }
         if not means:
             return []
         base = max(means, key=lambda name: means[name])
@@ -87,7 +89,9 @@ class Comparison:
         cells = [self.cells[name][r.name] for r in runs if r.name in self.cells[name]]
         tests = [self.frame.iloc[r.test] for r in runs if r.name in self.cells[name]]
         labels, weights = map(self.design.labels, tests), map(self.design.weights, tests)
-        return Scored([c.target for c in cells], [c.scores for c in cells], list(labels), list(weights))
+        return Scored(
+            [c.target for c in cells], [c.scores for c in cells], list(labels), list(weights)
+        )
 
     def _common(self, name: str, base: str) -> list[_Run]:
         own, other = self.cells[name], self.cells[base]

@@ -30,7 +30,9 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 BLOCK = 64
 
 
-def library(frame: pd.DataFrame, column: str, root: Path, pixels: int) -> Callable[[np.ndarray], object]:
+def library(
+    frame: pd.DataFrame, column: str, root: Path, pixels: int
+) -> Callable[[np.ndarray], object]:
     stream = Stream(column, "image", (Column(column, "image", "told"),))
     spec = ImageEncoder("random:resnet-18", size=pixels)
     encoder = spec.build(stream, spec.open("classification"), "network0")
@@ -38,7 +40,9 @@ def library(frame: pd.DataFrame, column: str, root: Path, pixels: int) -> Callab
     return lambda rows: encoder.prepare(cells(frame.iloc[rows], stream, reading))
 
 
-def bare(frame: pd.DataFrame, column: str, root: Path, pixels: int) -> Callable[[np.ndarray], object]:
+def bare(
+    frame: pd.DataFrame, column: str, root: Path, pixels: int
+) -> Callable[[np.ndarray], object]:
     names = frame[column].tolist()
 
     def read(rows: np.ndarray) -> torch.Tensor:
@@ -52,7 +56,9 @@ def bare(frame: pd.DataFrame, column: str, root: Path, pixels: int) -> Callable[
     return read
 
 
-def seconds(read: Callable[[np.ndarray], object], blocks: Sequence[np.ndarray], threads: int) -> float:
+def seconds(
+    read: Callable[[np.ndarray], object], blocks: Sequence[np.ndarray], threads: int
+) -> float:
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(read, blocks):

@@ -154,7 +154,7 @@ class _Net(nn.Module):
     def forward(self, x: Tensor, attributes: Tensor) -> Tensor:
         return self.head(torch.cat([self.blocks(x).mean((2, 3)), attributes], dim=1))
 
-    def train(self, mode: bool = True) -> "_Net":
+    def train(self, mode: bool = True) -> "_Net":  # noqa: FBT001, FBT002 - torch's signature
         super().train(mode)
         for block in self.blocks:
             block.block.eval()

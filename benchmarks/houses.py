@@ -91,8 +91,8 @@ def work(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             comparison = Comparison(table, design, runs, given.work)
             fit = (given.only_zipcode == zipcode) and given.trunk == trunk
             for run in runs[: given.folds]:
-                for name in METHODS:
-                    one = estimator(*METHODS[name], trunk, given, table)
+                for name, (method, training) in METHODS.items():
+                    one = estimator(method, training, trunk, given, table)
                     comparison.estimator(name, one, run, fit=fit and name in asked)
             for row in comparison.rows((BASE,), "r2_log"):
                 place = {"zipcode": "with" if zipcode else "without", "trunk": trunk}
@@ -101,10 +101,14 @@ def work(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = record.parser(__doc__.splitlines()[0], "data", "weights", "work", "out")
-    parser.add_argument("--folds", type=int, default=FOLDS, help="run the first so many of five folds")
+    parser.add_argument(
+        "--folds", type=int, default=FOLDS, help="run the first so many of five folds"
+    )
     parser.add_argument("--methods", help="names with commas between them; default all")
     parser.add_argument("--trunk", default="resnet18-trunk")
-    parser.add_argument("--only-zipcode", action="store_true", help="fit with the zipcode, not without")
+    parser.add_argument(
+        "--only-zipcode", action="store_true", help="fit with the zipcode, not without"
+    )
     parser.add_argument("--tabular", default="mlp", help="the tabular encoder: mlp or starter")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -9,7 +9,6 @@ graph. `kept_mb` is the same with the frozen part computed before. `process_mb` 
 process with its libraries imported: the weights are in it.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -93,9 +92,7 @@ def one(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
 def alone(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
     """Measure in a process of its own."""
     command = [sys.executable, __file__, "--one", variant, "--batch", str(batch)]
-    asked = subprocess.run(
-        command + ["--kept"] * kept, capture_output=True, text=True, check=True
-    )
+    asked = subprocess.run(command + ["--kept"] * kept, capture_output=True, text=True, check=True)
     return json.loads(asked.stdout)
 
 
@@ -112,7 +109,9 @@ def measure(batches: list[int]) -> Iterator[dict[str, Any]]:
                 "kept_mb": kept[variant]["step"],
                 "kept_percent_of_full": 100 * kept[variant]["step"] / found["full"]["step"],
                 "process_mb": found[variant]["process"],
-                "process_percent_of_full": 100 * found[variant]["process"] / found["full"]["process"],
+                "process_percent_of_full": 100
+                * found[variant]["process"]
+                / found["full"]["process"],
                 "paper_percent_of_full": PAPER.get(variant, 100.0),
             }
 

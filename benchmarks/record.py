@@ -45,12 +45,14 @@ def command(script: str, given: argparse.Namespace) -> str:
 def commit() -> str:
     """The commit of the working tree, with a plus where files differ from it."""
     here = Path(__file__).parent
-    short = ["git", "rev-parse", "--short", "HEAD"]
-    asked = subprocess.run(short, cwd=here, capture_output=True, text=True)
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "../src"], cwd=here, capture_output=True, text=True
-    )
-    return (asked.stdout.strip() or "none") + ("+" if changed.stdout.strip() else "")
+    short = _git(here, "rev-parse", "--short", "HEAD")
+    return (short or "none") + ("+" if _git(here, "status", "--porcelain", "../src") else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    asked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
 
 
 def load() -> float:

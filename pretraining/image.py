@@ -1135,7 +1135,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--large", type=float, default=0.1, help="last share of time at 96 px")
     parser.add_argument("--per-class", type=int, default=150, help="silhouettes of each class")
     parser.add_argument("--per-family", type=int, default=500, help="fields of each family")
-    parser.add_argument("--input-size", type=int, default=128, help="pixels, for users")
+    parser.add_argument("--input-size", type=int, default=96, help="pixels, for users")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--float32", action="store_true", help="no bfloat16 (older processors)")
     return parser.parse_args()

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from multiadapt.adapters.bottleneck import Bottleneck
 from multiadapt.adapters.conv_bottleneck import ConvBottleneck
@@ -231,3 +232,33 @@ def test_concat_of_a_batch_equals_its_rows():
     a, b = torch.randn(4, 3), torch.randn(4, 2)
     rows = [fusion({"a": tokens_of(a[[i]]), "b": tokens_of(b[[i]])})[0] for i in range(4)]
     assert torch.equal(fusion({"a": tokens_of(a), "b": tokens_of(b)}), torch.stack(rows))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_a_norm_that_saves_nothing_large_has_the_same_gradient_to_the_bit(mode, precision):
+    spec = ConvBottleneck(r=3, init="normal")
+    found = []
+    for plain in (False, True):
+        adapter, y = built(spec, mode=mode)
+        y.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            if plain:
+                out = y + adapter.norm(adapter.up(adapter.act(adapter.down(y))))
+            else:
+                out = adapter((y,), y)
+        out.square().sum().backward()
+        tensors = [y.grad, *(p.grad for p in adapter.parameters()), *adapter.buffers()]
+        found.append([out.detach(), *tensors])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_a_conv_adapter_keeps_no_map_of_its_own_for_the_backward_pass():
+    adapter, y = built(ConvBottleneck(r=1, init="normal"), mode="train")
+    raised = []
+    adapter.up.register_forward_hook(
+        lambda module, given, out: raised.append(StorageWeakRef(out.untyped_storage()))
+    )
+    corrected = adapter((y,), y)
+    assert corrected.requires_grad
+    assert raised[0].expired(), "the up-convolution's output is still held"

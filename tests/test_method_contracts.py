@@ -50,6 +50,7 @@ def test_every_method_fits_predicts_and_keeps_order(name: str, table, photos, ne
     assert predicted.index.equals(table.index)
     assert predicted.name == "price"
     assert np.isfinite(predicted).all()
+    assert model.parameters().columns.tolist() == ["part", "trainable", "frozen", "share"]
     shuffled = table.sample(frac=1, random_state=1)
     pd.testing.assert_series_equal(
         model.predict(shuffled), predicted.loc[shuffled.index], rtol=1e-5

@@ -133,7 +133,8 @@ class _Multimodal(BaseEstimator, ABC):
         """Trainable and frozen parameters of each part, and each part's share of all that is trained."""
         parts = self._fit().model.parts()
         total = max(sum(p.trainable for p in parts), 1)
-        return pd.DataFrame([{**asdict(p), "share": p.trainable / total} for p in parts])
+        rows = [{**asdict(p), "share": p.trainable / total} for p in parts]
+        return pd.DataFrame(rows, columns=["part", "trainable", "frozen", "share"])
 
     def save(self, folder: str | Path) -> None:
         """Write the artifact: a folder of JSON and safetensors; pretrained weights are named, not copied."""

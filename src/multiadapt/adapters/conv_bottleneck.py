@@ -6,11 +6,13 @@ https://arxiv.org/abs/2606.11682
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 
 from multiadapt.adapters._base import Activation, AdapterSpec, activation, shared
 from multiadapt.attach import Adapter
@@ -65,4 +67,32 @@ class _ConvBottleneck(Adapter):
     def forward(
         self, xs: tuple[Tensor, ...], y: Float[Tensor, "b d h w"]
     ) -> Float[Tensor, "b d h w"]:
-        return torch.add(y, self.norm(self.up(self.act(self.down(y)))), alpha=self.alpha)
+        hidden = self.act(self.down(y))
+        raised = self.up(hidden)
+        spared = _Spared(self.up, hidden, raised)
+        with saved_tensors_hooks(spared.pack, spared.unpack):
+            correction = self.norm(raised)
+        return torch.add(y, correction, alpha=self.alpha)
+
+
+class _Spared:
+    """Keeps the up-convolution's output out of what autograd saves for the norm.
+
+    It is as large as the block's own output, and the backward pass has it again, to the same bits, from
+    the r channels that autograd keeps anyway. Would fail if the weights changed between the two passes.
+    """
+
+    def __init__(self, up: nn.Conv2d, hidden: Tensor, raised: Tensor) -> None:
+        self.up, self.hidden = up, hidden.detach()
+        self.place, self.shape, self.dtype = raised.data_ptr(), raised.shape, raised.dtype
+
+    def pack(self, saved: Tensor) -> "Tensor | _Spared":
+        same = saved.data_ptr() == self.place and saved.shape == self.shape
+        return self if same else saved
+
+    @torch.no_grad()
+    def unpack(self, kept: "Tensor | _Spared") -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        parts = (self.hidden, self.up.weight, cast(Tensor, self.up.bias))
+        return F.conv2d(*(p.to(self.dtype) for p in parts))  # as autocast did, which has ended

@@ -88,7 +88,7 @@ def show(found: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _show_saved(found: Mapping[str, Any]) -> None:
     click.echo(f"{found['method']['name']} for {found['label']} ({found['task']['name']})\n")
-    show_table(pd.DataFrame(found["columns"])[["name", "kind", "reason"]])
+    show_table(pd.DataFrame(found["columns"], columns=["name", "kind", "reason"]))
     click.echo("")
     for stream, origin in found["encoders"].items():
         rows = "; its context holds training rows" if origin["holds_rows"] else ""

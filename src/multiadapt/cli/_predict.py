@@ -93,7 +93,7 @@ def _kept(rows: "pd.DataFrame", keep: Sequence[str], start: int) -> "pd.DataFram
     absent = [name for name in keep if name not in rows]
     if absent:
         raise SchemaError(f"columns {absent} are to be kept but absent; the table has {list(rows)}")
-    return rows[list(keep)].reset_index(drop=True)
+    return rows.loc[:, list(keep)].reset_index(drop=True)
 
 
 def _check_names(kept: Sequence[str], found: Sequence[str]) -> None:

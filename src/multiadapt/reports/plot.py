@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from multiadapt.errors import ExtraError
@@ -26,7 +27,7 @@ def draw(compared: "Compared", path: Path) -> None:
     metric, *costs = figure.subplots(1, 4, sharey=True, width_ratios=(3, 1, 1, 1))
     _metric(metric, table, compared)
     for axis, (column, title) in zip(costs, _COSTS.items(), strict=True):
-        _cost(axis, table[column].astype(float), title)
+        _cost(axis, table[column].to_numpy(float), title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
@@ -58,7 +59,7 @@ def _metric(axis: Any, table: pd.DataFrame, compared: "Compared") -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _cost(axis: Any, values: pd.Series, title: str) -> None:
+def _cost(axis: Any, values: np.ndarray, title: str) -> None:
     places = range(len(values))
     axis.barh(places, values, color=_BAR, height=0.5)
     for place, value in zip(places, values, strict=True):
