@@ -98,6 +98,8 @@ def origin(script: str, given: argparse.Namespace) -> dict[str, str]:
 
 def write(path: Path, rows: Sequence[Mapping[str, object]], origin: Mapping[str, str]) -> None:
     """A CSV with the origin in every row; what a row says of its own origin goes first."""
+    if not rows:
+        return  # what is asked for has not run yet
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([{**origin, **row} for row in rows])[_ordered(rows, origin)].to_csv(
         path, index=False, float_format="%.6g"

@@ -1,7 +1,7 @@
 """Linear probes of the starter image encoder: what are its frozen embeddings worth?
 
-Compares the starter, the same network with random weights and an ImageNet ResNet-18 trunk on
-two folders of real photos that are used for measuring only and are not part of this project:
+Compares the starter, the same network with random weights and an ImageNet ResNet-18 without its
+last stage on two folders of real photos, which only measure and are not part of this project:
 
     python pretraining/check_image.py --data DATA --trunk RESNET18 \
         --out benchmarks/results/starter_image.csv
@@ -246,7 +246,7 @@ def probe_dataset(dataset: Fashion | Houses, trunk: Path, seed: int) -> Iterator
     yield from dataset.measure(embed(untrained, pictures), "random weights, calibrated batch norm")
     resnet = AutoModel.from_pretrained(trunk, dtype=torch.float32)
     large = Pictures(dataset.paths, theirs)
-    yield from dataset.measure(embed(resnet, large), "resnet18-trunk (ImageNet)")
+    yield from dataset.measure(embed(resnet, large), "ResNet-18 without stage 4 (ImageNet)")
 
 
 def machine() -> str:

@@ -262,3 +262,22 @@ def test_a_conv_adapter_keeps_no_map_of_its_own_for_the_backward_pass():
     corrected = adapter((y,), y)
     assert corrected.requires_grad
     assert raised[0].expired(), "the up-convolution's output is still held"
+
+
+def test_one_value_a_channel_is_normed_by_the_running_statistics():
+    adapter, many = built(ConvBottleneck(r=3, init="normal"), mode="train")
+    adapter((many,), many)
+    one = many[:1, :, :1, :1].clone().requires_grad_()
+    before = {k: v.clone() for k, v in adapter.state_dict().items()}
+    trained = adapter((one,), one)
+    trained.sum().backward()
+    assert all(p.grad is not None for p in adapter.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in adapter.state_dict().items())
+    assert torch.equal(trained, adapter.eval()((one,), one))
+
+
+def test_one_row_with_several_places_moves_the_running_statistics():
+    adapter, many = built(ConvBottleneck(r=3, init="normal"), mode="train")
+    adapter((many[:1],), many[:1])
+    assert adapter.norm.num_batches_tracked == 1
+    assert adapter.norm.running_mean.any()

@@ -183,10 +183,45 @@ def test_save_replaces_a_model_but_no_other_folder(saved: Path, tmp_path: Path) 
     model.save(tmp_path / "model")
     model.save(tmp_path / "model")
     assert load(tmp_path / "model").seed == 0
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ArtifactError, match="mine holds other files"):
-        model.save(tmp_path / "mine")
+    for name in ("thesis.txt", "config.json"):
+        (tmp_path / name / "mine").mkdir(parents=True)
+        (tmp_path / name / "mine" / name).write_text("{}")
+        with pytest.raises(ArtifactError, match="mine holds other files"):
+            model.save(tmp_path / name / "mine")
+        assert (tmp_path / name / "mine" / name).exists()
+
+
+def test_damaged_config_is_refused(copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    del config["schema"]
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match=r"config\.json is damaged: KeyError\('schema'\)"):
+        load(copied)
+
+
+def test_encoder_that_is_gone_is_named_with_a_remedy(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"cannot be opened[\s\S]*load\(folder, encoders="):
+        load(copied, encoders={"image": str(tmp_path)})
+
+
+def test_options_and_root_come_back(table, photos, network, tmp_path, monkeypatch) -> None:
+    model = regressor("frozen", network, on_error="missing", max_files=3)
+    monkeypatch.chdir(photos.parent)
+    model.fit(table.drop(columns="kind"), label="price", root=photos.name).save(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    again = load(tmp_path / "model")
+    assert (again.on_error, again.max_files) == ("missing", 3)
+    assert again.predict(table).equals(model.predict(table))
+
+
+def test_array_model_predicts_after_loading(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=(40, 2)), np.ones(40)])
+    model = MultimodalRegressor("trees", verbose=False).fit(x, x[:, 0])
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert again.n_features_in_ == 3
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
 
 
 def test_context_of_an_in_context_encoder_is_named_as_training_rows(
@@ -225,7 +260,7 @@ class Hub:
 
 
 def test_hub_round_trip(
-    saved: Path, table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: Path, table, photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = Hub(tmp_path)
     monkeypatch.setattr(artifact, "HfApi", hub)
@@ -233,5 +268,5 @@ def test_hub_round_trip(
     model = load(saved)
     assert model.push_to_hub("somebody/houses") == "https://hub/somebody/houses/commit/1"
     again = from_pretrained("somebody/houses", revision="main")
-    assert again.predict(table).equals(model.predict(table))
+    assert again.predict(table, root=photos).equals(model.predict(table))
     assert from_pretrained(str(saved)).predict(table).equals(model.predict(table))

@@ -1,6 +1,7 @@
 """Bad tables end in an error that names row, column, value and remedy; nothing is guessed or dropped."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,7 @@ def test_a_duplicate_index_keeps_every_row_in_place():
     found = SCHEMA.conform(frame)
     assert found["area"].tolist() == [5, 6]
     assert found.index.tolist() == ["r", "r"]
-    with pytest.raises(SchemaError, match=r"row 'r' \(position 1\): 'x'"):
+    with pytest.raises(SchemaError, match=r"row 'r' \(position 1\): column 'area' .* got 'x'"):
         SCHEMA.conform(frame.assign(area=[5, "x"]))
 
 
@@ -183,7 +184,10 @@ def test_a_duplicate_index_keeps_every_row_in_place():
 @pytest.mark.parametrize("value", [np.inf, -np.inf, "inf"])
 def test_infinities_name_row_and_column(value):
     frame = table(area=[1.0, value])
-    message = r"column 'area' must hold finite .* 1 of 2 .*\n  row 'r2' \(position 1\): '?-?inf'?\n"
+    message = (
+        r"1 are neither:\n  row 'r2' \(position 1\): column 'area' must hold finite numbers, got '?-?inf'?"
+        r"\nRepair them, or leave them empty \(missing\)$"
+    )
     stream = SCHEMA.streams()[0]
     for check in (
         SCHEMA.conform,
@@ -199,8 +203,8 @@ def test_a_few_words_among_numbers_are_an_error_not_nan():
     values = [*range(97), "n/a", "?", *range(3)]
     with pytest.raises(
         SchemaError,
-        match=r"column 'x': 100 of 102 values are numbers, these are not:\n  row 97: 'n/a'\n  row 98: "
-        r"'\?'\nRepair them.*column_types=\{\"x\": \"categorical\"\}",
+        match=r"2 are neither:\n  row 97: column 'x' must hold numbers, got 'n/a'\n  row 98: column 'x' "
+        r"must hold numbers, got '\?'\nRepair them.*column_types=\{\"x\": \"categorical\"\}",
     ):
         guess_schema(pd.DataFrame({"x": values}), root=None)
     frame = pd.DataFrame({"x": values})
@@ -216,29 +220,68 @@ def test_many_words_among_numbers_make_words():
 def test_a_word_among_numbers_at_predict_names_row_column_and_value():
     with pytest.raises(
         SchemaError,
-        match=r"column 'area' must hold numbers; 1 of 2 cells do not:\n  row 'r2' \(position 1\): 'x'\n",
+        match=r"1 are neither:\n  row 'r2' \(position 1\): column 'area' must hold numbers, got 'x'\n",
     ):
         SCHEMA.conform(table(area=[1, "x"]))
 
 
-def test_the_first_ten_bad_values_are_shown():
-    frame = pd.DataFrame({"area": ["x"] * 12})
-    schema = Schema((Column("area", "numeric", ""),))
+def test_all_bad_cells_of_all_columns_are_one_report_of_which_ten_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    n = 12
+    frame = pd.DataFrame({"area": ["x"] * n, "town": "a", "day": "soon", "photo": ""})
+    frame.loc[0, "area"] = "inf"
+    with pytest.raises(SchemaError) as caught:
+        SCHEMA.conform(frame)
+    text = str(caught.value)
+    assert text.startswith(
+        f"every cell must be of its column's kind or missing; {2 * n} are neither:\n"
+        "  row 0: column 'area' must hold finite numbers, got 'inf'\n"
+        "  row 0: column 'day' must hold dates as YYYY-MM-DD, with or without a time, got 'soon'\n"
+        "  row 1: column 'area' must hold numbers, got 'x'\n"
+    )
+    assert text.count("\n  row ") == 10
+    assert 'or fit with column_types={"area": "categorical", "day": "categorical"}' in text
+    (kept,) = tmp_path.iterdir()
+    assert f"\n  and 14 more; all 24 are listed in {kept}\n" in text
+    listed = pd.read_csv(kept)
+    assert list(listed) == ["row", "position", "column", "value", "reason"]
+    assert listed["row"].tolist() == np.arange(n).repeat(2).tolist()
+    assert listed["column"].tolist() == ["area", "day"] * n
+
+
+def test_bad_cells_of_all_columns_at_fit_are_one_report_by_their_place_in_the_table():
+    words = [None, *range(97), "n/a", "?"]
+    frame = pd.DataFrame({"words": words, "large": [np.nan, np.inf, *range(98)], "day": "soon"})
     with pytest.raises(
-        SchemaError, match=r"12 of 12 cells do not:(\n  row \d: 'x'){10}\n  and 2 more"
+        SchemaError,
+        match=r"103 are neither:\n  row 0: column 'day' .*\n  row 1: column 'day' .*\n  row 1: column "
+        r"'large' must hold finite numbers, got inf\n",
     ):
-        schema.conform(frame)
+        guess_schema(frame, root=None, column_types={"day": "datetime"})
+    with pytest.raises(SchemaError, match=r"\n  row 98: column 'words' .* got 'n/a'\n  row 99: "):
+        guess_schema(frame[["words"]], root=None)
+
+
+def test_ten_bad_cells_or_fewer_leave_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(SchemaError, match=r"10 are neither:(\n  row \d: .*){10}\nRepair"):
+        Schema((Column("area", "numeric", ""),)).conform(pd.DataFrame({"area": ["x"] * 10}))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", ["31/12/2026", "2026-13-01", "soon", 20_260_101])
 def test_a_cell_that_is_no_date_names_row_column_and_value(value):
-    with pytest.raises(SchemaError, match=rf"(?s)column 'day' must .* YYYY-MM-DD.*: '?{value}'?\n"):
+    with pytest.raises(
+        SchemaError, match=rf"column 'day' must .* YYYY-MM-DD, .* got '?{value}'?\n"
+    ):
         SCHEMA.conform(table(day=["2026-01-01", value]))
 
 
 @pytest.mark.parametrize("values", [pd.date_range("2026", periods=2), [[1], [2]], [1j, 2j]])
 def test_dates_and_objects_are_no_numbers(values):
-    with pytest.raises(SchemaError, match="column 'area' must hold numbers; 2 of 2 cells do not"):
+    with pytest.raises(
+        SchemaError, match=r"2 are neither:(\n .* column 'area' must hold numbers.*){2}"
+    ):
         SCHEMA.conform(table(area=values))
 
 
@@ -274,7 +317,7 @@ def test_one_corrupt_file_in_a_hundred_leaves_all_others_aligned(tmp_path):
             assert [int(image[0, 0, 0]) for image in found] == ([] if n == 37 else [n])
         start += len(chunk)
     (bad,) = reading.bad
-    assert (bad.file, bad.row) == ("'37.png'", bad.position)
+    assert (bad.value, bad.row) == ("'37.png'", bad.position)
     assert start == 100
 
 

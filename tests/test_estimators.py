@@ -24,18 +24,26 @@ from multiadapt.errors import CellError, SchemaError, SpecError, TargetError
 SHORT = Training(epochs=1, batch_size=16)
 
 
-def classifier(network: Path, method: object = "frozen", **options: object) -> MultimodalClassifier:
+def encoders_of(network: Path | None) -> dict[str, str]:
+    return {"tabular": "mlp"} | ({"image": str(network)} if network else {})
+
+
+def classifier(
+    network: Path | None, method: object = "frozen", **options: object
+) -> MultimodalClassifier:
     options = {
-        "encoders": {"image": str(network), "tabular": "mlp"},
+        "encoders": encoders_of(network),
         "training": SHORT,
         "verbose": False,
     } | options
     return MultimodalClassifier(method, **options)
 
 
-def regressor(network: Path, method: object = "frozen", **options: object) -> MultimodalRegressor:
+def regressor(
+    network: Path | None, method: object = "frozen", **options: object
+) -> MultimodalRegressor:
     options = {
-        "encoders": {"image": str(network), "tabular": "mlp"},
+        "encoders": encoders_of(network),
         "training": SHORT,
         "verbose": False,
     } | options
@@ -80,17 +88,17 @@ def test_clone_and_nested_parameters(network: Path) -> None:
         copy.set_params(method__image__width=2)
 
 
-def test_grid_search_over_specs(network, table, photos) -> None:
+def test_grid_search_over_specs(table, photos) -> None:
     frame, y = table[["size", "colour"]], table["price"]
     grid = {"method": [Frozen(), TIAdapter()], "training__learning_rate": [1e-3, 1e-2]}
-    search = GridSearchCV(regressor(network), grid, cv=2, error_score="raise").fit(frame, y)
+    search = GridSearchCV(regressor(None), grid, cv=2, error_score="raise").fit(frame, y)
     assert len(search.cv_results_["params"]) == 4
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_pipeline(network, table) -> None:
+def test_pipeline(table) -> None:
     half = FunctionTransformer(lambda frame: frame.assign(size=frame["size"] / 2))
-    pipe = make_pipeline(half, regressor(network)).fit(table[["size", "colour"]], table["price"])
+    pipe = make_pipeline(half, regressor(None)).fit(table[["size", "colour"]], table["price"])
     assert pipe.predict(table[["size", "colour"]]).index.equals(table.index)
 
 
@@ -131,7 +139,7 @@ def test_split_column_never_reads_test_rows(network, tmp_path) -> None:
     for name in frame["front"][50:]:
         (tmp_path / name).unlink()
     model = classifier(network).fit(frame, label="kind", split_column="split", root=tmp_path)
-    assert model.fitted_.info["rows"], model.fitted_.info["validation_rows"] == (40, 10)
+    assert (model.fitted_.info["rows"], model.fitted_.info["validation_rows"]) == (40, 10)
     with pytest.raises(CellError, match="10 are neither"):
         model.predict(frame)
 
@@ -160,11 +168,11 @@ def test_validation_files_are_where_the_training_files_are(network, tmp_path) ->
         classifier(network).fit(here, label="kind", val_data=there)
 
 
-def test_groups_stay_on_one_side(network, table, photos) -> None:
+def test_groups_stay_on_one_side(table, photos) -> None:
     frame = table[["size", "colour", "price"]].assign(seller=np.arange(60) // 6)
     with warnings.catch_warnings():
         warnings.simplefilter("error", LeakWarning)
-        model = regressor(network).fit(frame, label="price", groups="seller")
+        model = regressor(None).fit(frame, label="price", groups="seller")
     assert "seller" not in [c.name for s in model.fitted_.schema.streams() for c in s.columns]
 
 
@@ -214,20 +222,20 @@ def test_arrays_in_cells_are_images(network, table) -> None:
     assert len(model.predict(frame)) == 60
 
 
-def test_multilabel_from_lists_text_and_columns(network, table) -> None:
+def test_multilabel_from_lists_text_and_columns(table) -> None:
     tags = [
         ["big", "new"] if s > 50 else ["new"] if i % 3 else []
         for i, s in enumerate(table["size"].fillna(0))
     ]
     frame = table[["size", "colour"]].copy()
-    lists = classifier(network).fit(frame.assign(tags=tags), label="tags")
-    text = classifier(network, separator="|").fit(
+    lists = classifier(None).fit(frame.assign(tags=tags), label="tags")
+    text = classifier(None, separator="|").fit(
         frame.assign(tags=["|".join(t) or "|" for t in tags]), label="tags"
     )
     columns = frame.assign(big=["big" in t for t in tags], new=["new" in t for t in tags]).astype(
         {"big": int, "new": int}
     )
-    several = classifier(network).fit(columns, label=["big", "new"])
+    several = classifier(None).fit(columns, label=["big", "new"])
     answers = [m.predict(frame) for m in (lists, text, several)]
     assert all(a.columns.tolist() == ["big", "new"] for a in answers)
     assert answers[0].equals(answers[1])
@@ -243,9 +251,9 @@ def test_evaluate_gives_intervals(network, table, photos) -> None:
     assert (found["value"] <= found["high"]).all()
 
 
-def test_log_target_predicts_positive_values(network, table) -> None:
+def test_log_target_predicts_positive_values(table) -> None:
     frame = table[["size", "colour", "price"]]
-    predicted = regressor(network, target="log").fit(frame, label="price").predict(frame)
+    predicted = regressor(None, target="log").fit(frame, label="price").predict(frame)
     assert (predicted > 0).all()
 
 
@@ -280,28 +288,28 @@ def test_log_target_predicts_positive_values(network, table) -> None:
         "twice",
     ],
 )
-def test_bad_table_at_fit(change, error, words, network, table) -> None:
+def test_bad_table_at_fit(change, error, words, table) -> None:
     with pytest.raises(error, match=words):
-        regressor(network).fit(change(table[["size", "colour", "price"]]), label="price")
+        regressor(None).fit(change(table[["size", "colour", "price"]]), label="price")
 
 
-def test_one_class_is_refused(network, table) -> None:
+def test_one_class_is_refused(table) -> None:
     with pytest.raises(TargetError, match="class"):
-        classifier(network).fit(table[["size"]].assign(kind="red"), label="kind")
+        classifier(None).fit(table[["size"]].assign(kind="red"), label="kind")
 
 
-def test_useless_columns_do_no_harm(network, table) -> None:
+def test_useless_columns_do_no_harm(table) -> None:
     frame = table[["size", "price"]].assign(empty=np.nan, same="x", when=pd.Timestamp("2026-01-01"))
     frame["when"] += pd.to_timedelta(np.arange(60), "D")
-    model = regressor(network).fit(frame, label="price")
+    model = regressor(None).fit(frame, label="price")
     kinds = {c.name: c.kind for c in model.fitted_.schema.columns}
     assert (kinds["empty"], kinds["same"], kinds["when"]) == ("ignore", "ignore", "datetime")
     assert np.isfinite(model.predict(frame)).all()
 
 
-def test_table_at_predict(network, table) -> None:
+def test_table_at_predict(table) -> None:
     frame = table[["size", "colour", "price"]]
-    model = regressor(network).fit(frame, label="price")
+    model = regressor(None).fit(frame, label="price")
     expected = model.predict(frame)
     assert model.predict(frame.assign(extra=1)[["extra", "colour", "size"]]).equals(expected)
     assert len(model.predict(frame.iloc[:0])) == 0
@@ -325,11 +333,9 @@ def test_unknown_names_are_refused(network, table, photos) -> None:
 
 
 @pytest.mark.parametrize("weight", [[-1.0] * 60, [0.0] * 60, [np.nan] * 60])
-def test_weights_that_mean_nothing_are_refused(weight, network, table) -> None:
+def test_weights_that_mean_nothing_are_refused(weight, table) -> None:
     with pytest.raises(SpecError, match="sample_weight must hold finite numbers of at least 0"):
-        regressor(network).fit(
-            table[["size", "price"]], label="price", sample_weight=np.array(weight)
-        )
+        regressor(None).fit(table[["size", "price"]], label="price", sample_weight=np.array(weight))
 
 
 def test_fit_says_what_each_column_is(network, table, photos, capfd) -> None:
@@ -346,3 +352,71 @@ def test_identical_pictures_across_the_split_are_counted(network, tmp_path) -> N
         Image.open(tmp_path / frame["front"].iloc[i]).save(tmp_path / frame["front"].iloc[50 + i])
     with pytest.warns(LeakWarning, match="3"):
         classifier(network).fit(frame, label="kind", split_column="split", root=tmp_path)
+
+
+def test_image_encoder_without_an_image_column_is_refused(network, table) -> None:
+    with pytest.raises(
+        SchemaError, match=r"an image encoder is named, but no column holds images:\n  size"
+    ):
+        regressor(network).fit(table[["size", "price"]], label="price")
+
+
+def test_groups_across_split_marks_are_counted(table) -> None:
+    frame = table[["size", "price"]].assign(seller=np.arange(60) // 3, part=["train", "test"] * 30)
+    with pytest.warns(LeakWarning, match="20 groups stand in more than one part of the split"):
+        regressor(None, validation=0.0).fit(
+            frame, label="price", groups="seller", split_column="part"
+        )
+
+
+def test_weights_of_rows_that_are_not_read_may_be_missing(table) -> None:
+    frame = table[["size", "price"]].assign(w=1.0, part=["train"] * 50 + ["test"] * 10)
+    frame.loc[frame["part"] == "test", "w"] = np.nan
+    regressor(None).fit(frame, label="price", sample_weight="w", split_column="part")
+    with pytest.raises(SpecError, match=r"10 of 60 do not \(row 150: nan"):
+        regressor(None).fit(frame, label="price", sample_weight="w")
+
+
+def test_rows_of_weight_zero_do_not_validate(table) -> None:
+    weight = np.zeros(60)
+    weight[:10] = 1
+    for seed in range(4):
+        model = regressor(None, seed=seed).fit(
+            table[["size", "price"]], label="price", sample_weight=weight
+        )
+        assert model.fitted_.info["validation_rows"] == 2
+        assert model.fitted_.info["rows"] == 58
+
+
+def test_one_label_column_as_a_frame_is_one_label(table) -> None:
+    zeros = (table[["size"]] > 50).astype(int)
+    model = classifier(None).fit(table[["size", "colour"]], zeros)
+    assert model.classes_.tolist() == [0, 1]
+
+
+def test_trees_train_on_all_rows(table) -> None:
+    model = regressor(None, "trees").fit(table[["size", "price"]], label="price")
+    assert (model.fitted_.info["rows"], model.fitted_.info["validation_rows"]) == (60, 0)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"validation": -0.5}, r"validation must be at least 0 and below 1, got -0\.5"),
+        ({"memory": -1.0}, r"memory must be at least 0, got -1\.0"),
+        ({"max_files": 0}, "max_files must be at least 1, got 0"),
+        ({"device": "gpu"}, "device must be one that torch knows"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(option, words, table) -> None:
+    with pytest.raises(SpecError, match=words):
+        regressor(None, **option).fit(table[["size", "price"]], label="price")
+
+
+def test_file_in_another_folder_with_validation_marks(network, tmp_path) -> None:
+    frame = make_table(tmp_path).drop(columns="price").assign(part=["train"] * 45 + ["val"] * 15)
+    frame.to_parquet(tmp_path / "table.parquet")
+    model = classifier(network).fit(tmp_path / "table.parquet", label="kind", split_column="part")
+    assert model.fitted_.info["validation"]["accuracy"]["value"] >= 0
+    assert len(model.predict(frame)) == 60  # the table's folder is remembered

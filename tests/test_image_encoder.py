@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import multiadapt
+from multiadapt.adapters.conv_bottleneck import ConvBottleneck
 from multiadapt.attach import Adapter, attach
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._families._pixels import Preparation
@@ -153,6 +154,23 @@ def test_no_picture_at_all_passes(folder: Path, rows: int) -> None:
     inputs = encoder.prepare([[] for _ in range(rows)])
     assert inputs.tensors["pixels"].shape == (0, 3, 32, 32)
     assert encoder(inputs).pooled.shape == (rows, 16)
+
+
+def test_only_batches_with_a_photo_move_what_adapters_count_and_learn(folder: Path) -> None:
+    encoder = built(ImageEncoder(str(folder), size=32))
+    adapters = ConvBottleneck(r=2, init="normal").build(encoder.sites())
+    attach(encoder, adapters)
+    inputs = encoder.prepare([pictures((40, 40)) if row == 17 else [] for row in range(40)])
+    norms = [m for a in adapters.values() for m in a.modules() if isinstance(m, nn.BatchNorm2d)]
+    for rows in torch.arange(40).split(8):
+        before = [t.clone() for a in adapters.values() for t in a.state_dict().values()]
+        found = encoder(inputs.select(rows))
+        after = [t for a in adapters.values() for t in a.state_dict().values()]
+        assert found.pooled.requires_grad == (17 in rows)
+        assert all(map(torch.equal, before, after)) == (17 not in rows)
+        assert found.pooled.any(1).tolist() == [row == 17 for row in rows]
+    assert norms
+    assert {int(m.num_batches_tracked) for m in norms} == {1}  # type: ignore[arg-type]
 
 
 def test_parts_of_a_batch_join_at_every_cut(folder: Path) -> None:

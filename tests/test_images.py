@@ -2,6 +2,7 @@
 
 import io
 import logging
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -282,11 +283,15 @@ def test_a_file_that_may_not_be_read_is_a_bad_cell(tmp_path, monkeypatch):
 
 
 def test_too_many_files_name_row_column_and_count(tmp_path):
-    cells = pd.Series(["", "a;b;c"], ["x", "y"], name="photo")
+    cells = pd.Series(["", "a;b;c", "none.png"], ["x", "y", "z"], name="photo")
+    reading = Reading(tmp_path, max_files=2)
+    assert reading.images(cells, range(10, 10 + len(cells))) == [[], [], []]
     with pytest.raises(
-        CellError, match=r"row 'y' \(position 11\), column 'photo': .* at most 2 files, got 3"
+        CellError,
+        match=r"2 are neither:\n  row 'y' \(position 11\), column 'photo', file 'a;b;c': .* at most 2 "
+        r"files, got 3: .* raise max_files\n  row 'z' .*no such file",
     ):
-        Reading(tmp_path, max_files=2).images(cells, range(10, 10 + len(cells)))
+        reading.finish()
 
 
 def hundred(root: Path, bad: dict[int, bytes]) -> pd.Series:
@@ -298,7 +303,15 @@ def hundred(root: Path, bad: dict[int, bytes]) -> pd.Series:
     return pd.Series([f"{i}.png" for i in range(100)], name="photo")
 
 
-def test_one_corrupt_file_in_a_hundred_moves_no_other_cell(tmp_path, caplog):
+@pytest.fixture
+def reports(tmp_path_factory, monkeypatch):
+    """The folder that reports are written to."""
+    folder = tmp_path_factory.mktemp("reports")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_one_corrupt_file_in_a_hundred_moves_no_other_cell(tmp_path, caplog, reports):
     cells = hundred(tmp_path, {37: b"corrupt"}).sample(frac=1, random_state=0)
     reading = Reading(tmp_path, on_error="missing")
     found = reading.images(cells)
@@ -307,22 +320,50 @@ def test_one_corrupt_file_in_a_hundred_moves_no_other_cell(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "multiadapt"):
         reading.finish()
     (record,) = caplog.records
-    assert record.getMessage().startswith("1 unreadable cells are taken as missing; all are listed")
-    listed = pd.read_csv(record.getMessage().split(" in ")[-1])
     position = cells.index.get_loc(37)
-    assert listed[["row", "position", "column", "file"]].values.tolist() == [
-        [37, position, "photo", "'37.png'"]
-    ]
+    assert record.getMessage().startswith(
+        "1 unreadable cells are taken as missing:\n"
+        f"  row 37 (position {position}), column 'photo', file '37.png': not an image in JPEG"
+    )
+    assert list(reports.iterdir()) == []
+
+
+def test_cells_taken_as_missing_are_listed_in_a_file_where_they_are_many(tmp_path, caplog, reports):
+    reading = Reading(tmp_path, on_error="missing")
+    reading.images(hundred(tmp_path, dict.fromkeys(range(11), b"")))
+    with caplog.at_level(logging.WARNING, "multiadapt"):
+        reading.finish()
+    (kept,) = reports.iterdir()
+    (text,) = (r.getMessage() for r in caplog.records)
+    assert text.count("\n  row ") == 10
+    assert text.endswith(f"\n  and 1 more; all 11 are listed in {kept}")
+    assert pd.read_csv(kept)["value"].tolist() == [f"'{i}.png'" for i in range(11)]
+
+
+def test_a_bad_cell_that_is_read_again_and_again_is_one_cell_of_the_report(tmp_path, caplog):
+    reading = Reading(tmp_path, on_error="missing")
+    cells = pd.Series(["a.png", "b.png", "a.png"], name="photo")
+    for at in ([0, 1], [1, 2], [0, 2], [0, 1, 2]):
+        reading.images(cells.iloc[at], at)
+    with caplog.at_level(logging.WARNING, "multiadapt"):
+        reading.finish()
+        assert reading.bad == []
+        reading.finish()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("3 unreadable cells are taken as missing:\n  row 0, ")
+    for _ in range(3):
+        reading.images(cells)
+    assert len(reading.bad) == 3
 
 
 def test_one_bad_file_makes_the_whole_cell_missing(tmp_path):
     Image.fromarray(flat(1)).save(tmp_path / "a.png")
     reading = Reading(tmp_path, on_error="missing")
     assert reading.images(pd.Series(["a.png;b.png", "a.png"], name="p"))[0] == []
-    assert [(b.row, b.file) for b in reading.bad] == [(0, "'b.png'")]
+    assert [(b.row, b.value) for b in reading.bad] == [(0, "'b.png'")]
 
 
-def test_the_report_shows_ten_and_lists_all(tmp_path):
+def test_the_report_shows_ten_and_lists_all(tmp_path, reports):
     cells = hundred(tmp_path, dict.fromkeys(range(20, 32), b""))
     reading = Reading(tmp_path)
     with ThreadPoolExecutor(4) as pool:  # blocks in any order
@@ -339,7 +380,9 @@ def test_the_report_shows_ten_and_lists_all(tmp_path):
     assert [f"row {i}, column 'photo', file '{i}.png': the file is empty" in text for i in range(20, 32)] == [True] * 10 + [False] * 2  # fmt: skip
     assert "and 2 more" in text
     assert 'on_error="missing"' in text
-    listed = pd.read_csv(text.split("listed in ")[1].split(".csv", maxsplit=1)[0] + ".csv")
+    (kept,) = reports.iterdir()
+    assert f"all 12 are listed in {kept}\n" in text
+    listed = pd.read_csv(kept)
     assert listed["row"].tolist() == list(range(20, 32))
 
 

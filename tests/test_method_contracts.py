@@ -89,7 +89,7 @@ def test_step_0_equals_the_frozen_model(variant: str, table, photos, network) ->
     method = TIAdapter(image=ImageBranch(variant=variant))
     adapted = fitted(method, table, photos, network, training=tiny)
     model = adapted.fitted_.model
-    for adapter in model.adapters.values():
+    for adapter in model.adapters:
         for parameter in adapter.parameters():
             assert parameter.requires_grad
     bare = copy.deepcopy(model)
@@ -104,14 +104,14 @@ def test_step_0_equals_the_frozen_model(variant: str, table, photos, network) ->
 def test_gradient_reaches_every_trained_parameter(variant: str, table, photos, network) -> None:
     method = TIAdapter(image=ImageBranch(variant=variant, init="normal"))
     model = fitted(method, table, photos, network).fitted_.model.train()
-    for adapter in model.adapters.values():
+    for adapter in model.adapters:
         for parameter in adapter.parameters():
             torch.nn.init.normal_(parameter, std=0.1)  # zero gates hide what lies before them
     encoder = model.encoder("front")
     pixels = encoder.prepare([[np.full((32, 32, 3), i * 9, np.uint8)] for i in range(8)])
     rows = table.iloc[:8][["size"]].assign(colour=table["colour"].iloc[:8].astype(object))
     inputs = {"front": pixels, "back": pixels, "tabular": model.encoder("tabular").prepare(rows)}
-    model(inputs).square().sum().backward()
+    model(inputs).scores.square().sum().backward()
     blind = [
         n for n, p in model.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0
     ]

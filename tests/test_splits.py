@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multiadapt.data.schema import guess_schema
-from multiadapt.data.splits import LeakWarning, folds, holdout, warn_straddling
+from multiadapt.data.splits import LeakWarning, folds, group_codes, holdout, warn_straddling
 from multiadapt.errors import SpecError
 
 ROWS = st.integers(2, 60).flatmap(
@@ -61,6 +61,21 @@ def test_two_large_groups_give_one_of_them():
 def test_missing_groups_stand_alone():
     groups = np.array([None] * 10, dtype=object)
     assert len(holdout(10, groups=groups)[1]) == 2
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT, ""], ids=repr)
+def test_groups_have_whole_numbers_and_missing_ones_each_their_own(missing):
+    codes = group_codes(np.array(["b", missing, 1, "b", missing, 1], dtype=object))
+    assert codes.dtype.kind == "i"
+    assert sorted(set(codes)) == [0, 1, 2, 3]
+    assert (codes[0], codes[2]) == (codes[3], codes[5])
+    assert codes[1] != codes[4]
+
+
+@pytest.mark.parametrize("values", [[1.0, np.nan, 1.0], ["a", "b", "a"], [True, False, True]])
+def test_groups_of_one_type_have_numbers_too(values):
+    one, other, same = group_codes(np.array(values))
+    assert one == same != other
 
 
 @given(ROWS, st.integers(2, 4))

@@ -412,6 +412,14 @@ def test_no_row_is_asked_about_with_its_own_or_its_groups_label_in_view(grouped:
     assert len(context) == min(most, 100)
 
 
+@pytest.mark.parametrize("missing", [None, np.nan], ids=repr)
+def test_a_row_without_a_group_is_a_group_of_its_own_in_the_folds(missing: object):
+    groups = np.array(["a", "a", "b", missing, missing, missing], dtype=object)
+    fold = choose_folds(np.zeros(6), groups, np.arange(6), 5, seed=0)
+    assert fold[0] == fold[1]
+    assert len(set(fold)) == 5
+
+
 def test_folds_and_a_capped_context_keep_the_shares_of_the_classes():
     y = np.repeat([0, 1, 2], [100, 50, 10])
     context = choose_context(y, 32, seed=0)

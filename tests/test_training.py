@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from multiadapt import MultimodalClassifier, TIAdapter, Training
-from multiadapt.errors import ArtifactError, SpecError
+from multiadapt.errors import ArtifactError, SpecError, TrainingError
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.training import _ResumeFile
 
@@ -126,8 +126,49 @@ def test_resume_file_holds_trainables_and_optimizer_only(network, table, photos,
 
 def test_resume_file_of_another_run_is_refused(network, table, photos, tmp_path) -> None:
     fit(network, table, photos, Training(epochs=1), resume=tmp_path / "run")
-    with pytest.raises(ArtifactError, match="belongs to another run"):
-        fit(network, table, photos, Training(epochs=2), resume=tmp_path / "run")
+    for change in (
+        {"training": Training(epochs=1, decay=0.5)},
+        {"options": {"seed": 1}},
+        {"table": table.assign(size=table["size"] + 1)},
+        {"table": table.assign(kind=table["kind"].to_numpy()[::-1])},
+    ):
+        given = {"table": table, "training": Training(epochs=1)} | change
+        with pytest.raises(ArtifactError, match="belongs to another run"):
+            fit(network, photos=photos, resume=tmp_path / "run", **given)
+    (tmp_path / "run").write_bytes(b"cut off")
+    with pytest.raises(ArtifactError, match="is no resume file that can be read"):
+        fit(network, table, photos, Training(epochs=1), resume=tmp_path / "run")
+
+
+def test_more_epochs_continue_a_finished_run(network, table, photos, tmp_path) -> None:
+    fit(network, table, photos, Training(epochs=2), resume=tmp_path / "run")
+    more = fit(network, table, photos, Training(epochs=4), resume=tmp_path / "run")
+    assert same_bits(state(more), state(fit(network, table, photos, Training(epochs=4))))
+
+
+def test_diverged_run_is_an_error(network, table, photos) -> None:
+    with pytest.raises(
+        TrainingError, match=r"the loss must be finite; it is (nan|inf) at epoch \d+, batch"
+    ):
+        fit(network, table, photos, Training(epochs=9, learning_rate=1e30))
+
+
+def test_clipping_bounds_the_step(network, table, photos) -> None:
+    """AdamW divides the gradient by its size, but not by less than 1e-8: below that, steps shrink."""
+    base = {"epochs": 1, "batch_size": 1000, "weight_decay": 0.0}
+    start, free, clipped = (
+        state(fit(network, table, photos, Training(**base, **change)))["head:linear.weight"]
+        for change in ({"learning_rate": 1e-30}, {}, {"clip": 1e-12})
+    )
+    assert (clipped - start).abs().max() < 1e-2 * (free - start).abs().max()
+
+
+def test_callers_random_numbers_are_the_callers(network, table, photos) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(network, table, photos, Training(epochs=1))
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_finished_run_is_not_trained_again(network, table, photos, tmp_path) -> None:

@@ -36,6 +36,16 @@ def test_select_gives_each_row_its_own_items(counts, data):
     assert chosen.cut == 2
 
 
+@given(counts=COUNTS)
+def test_mean_is_of_each_rows_items_and_zero_without_any(counts):
+    batch = inputs(counts)
+    expected = [
+        [sum(row) / len(row), -sum(row) / len(row)] if row else [0.0] * 2 for row in rows_of(batch)
+    ]
+    torch.testing.assert_close(batch.mean(batch.tensors["pair"]), torch.tensor(expected))
+    assert batch.single == all(n == 1 for n in counts)
+
+
 @given(st.lists(COUNTS, min_size=1, max_size=4))
 def test_join_puts_rows_one_after_the_other(parts):
     batches = [inputs(counts, cut=1) for counts in parts]

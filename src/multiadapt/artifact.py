@@ -6,10 +6,9 @@ encoders learned from the training rows: vocabularies' numbers, an in-context en
 """
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,14 @@ from multiadapt import __version__
 from multiadapt.card import card
 from multiadapt.data.schema import Schema
 from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
-from multiadapt.errors import ArtifactError
+from multiadapt.errors import ArtifactError, EncoderError, SpecError
 from multiadapt.fitted import Fitted
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.types import Stream
 
-__all__ = ["FORMAT", "fetch", "load", "push", "save"]
+__all__ = ["FORMAT", "check_place", "fetch", "load", "push", "save"]
 
 FORMAT = 1
 """Bumped when the layout changes; the last one stays readable."""
@@ -42,16 +41,27 @@ _GOLDEN_SEED = 20_011
 
 
 def save(fitted: Fitted, folder: str | Path) -> None:
-    """Write the artifact; an existing artifact there is replaced as a whole."""
+    """Write the artifact; an earlier artifact there is replaced as a whole, any other folder refused."""
     folder = Path(folder)
-    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
-        raise ArtifactError(f"{folder} holds other files; name a new folder or an earlier artifact")
+    check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
         _write(fitted, Path(part) / "new")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(Path(part) / "old")  # a kill between the two leaves both in `part`
         (Path(part) / "new").rename(folder)
+
+
+def check_place(folder: Path) -> None:
+    """ArtifactError where something that is no artifact of ours would be replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    if not {"format", "multiadapt"} <= set(config):
+        raise ArtifactError(f"{folder} holds other files; name a new folder or an earlier artifact")
 
 
 def load(
@@ -67,25 +77,37 @@ def load(
     """
     folder = Path(folder)
     config = _config(folder)
+    try:
+        fitted = _rebuilt(folder, config, encoders or {})
+        fitted.model.eval()
+        _check_golden(fitted, config["golden"], folder)
+    except (KeyError, TypeError, AttributeError, SpecError) as error:
+        raise ArtifactError(f"{folder / 'config.json'} is damaged: {error!r}") from error
+    fitted.model.to(torch.device(device))
+    return fitted
+
+
+def _rebuilt(
+    folder: Path, config: Mapping[str, Any], moved: Mapping[str, str | EncoderSpec]
+) -> Fitted:
     schema = Schema.from_dict(config["schema"])
-    method = _spec(Method, config["method"])
-    task = _spec(TaskSpec, config["task"])
-    target = task.restore(config["target"])
+    method, task = Method.from_dict(config["method"]), TaskSpec.from_dict(config["task"])
+    training, target = Training.from_dict(config["training"]), task.restore(config["target"])
     streams = {s.name: s for s in schema.streams()}
     kept = [streams[name] for name in config["encoders"]]
-    specs = {s.name: _encoder_spec(config["encoders"][s.name], s, encoders or {}) for s in kept}
-    built = build_encoders(kept, specs, target.kind)
+    specs = {s.name: _encoder_spec(config["encoders"][s.name], s, moved) for s in kept}
+    try:
+        built = build_encoders(kept, specs, target.kind)
+    except EncoderError as error:
+        raise ArtifactError(
+            f"an encoder of {folder} cannot be opened: {error}. Where it has moved, name its place: "
+            "load(folder, encoders={'image': ...})"
+        ) from error
     _restore(built, config["encoders"], _tensors(folder / "context.safetensors"))
     model = AdaptedModel(built, method, target)
     model.load_trained(_tensors(folder / "adapter.safetensors"))
-    training = _spec(Training, config["training"])
-    fitted = Fitted(
-        schema, task, target, method, training, specs, model, config["seed"], config["info"]
-    )
-    model.eval()
-    _check_golden(fitted, config["golden"], folder)
-    model.to(torch.device(device))
-    return fitted
+    seed, info = config["seed"], config["info"]
+    return Fitted(schema, task, target, method, training, specs, model, seed, info)
 
 
 def _write(fitted: Fitted, folder: Path) -> None:
@@ -144,24 +166,18 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _spec(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    return kind.from_dict(values)
-
-
 def _encoder_spec(
     saved: Mapping[str, Any], stream: Stream, moved: Mapping[str, str | EncoderSpec]
 ) -> EncoderSpec:
-    spec = _spec(EncoderSpec, saved["spec"])
+    spec = EncoderSpec.from_dict(saved["spec"])
     choice = moved.get(stream.name, moved.get(stream.modality))
     if choice is None:
         return spec
     if isinstance(choice, EncoderSpec):
         return choice
-    return (
-        spec.with_params(source=choice)
-        if "source" in spec.get_params()
-        else encoder_spec(stream.modality, choice)
-    )  # type: ignore[return-value]
+    if "source" in spec.get_params():
+        return spec.with_params(source=choice)
+    return encoder_spec(stream.modality, choice)
 
 
 def _restore(
@@ -225,7 +241,7 @@ def _check_golden(fitted: Fitted, golden: Mapping[str, Any], folder: Path) -> No
     expected = np.asarray(golden["scores"], dtype=np.float64)
     got = _golden(fitted, golden["seed"]).astype(np.float64)
     limit = golden["tolerance"] * max(1.0, float(np.abs(expected).max(initial=0)))
-    gap = float(np.abs(expected - got).max(initial=0))
+    gap = float(np.abs(expected - got).max(initial=0))  # nan stays nan, and is refused
     if not gap <= limit:
         raise ArtifactError(
             f"{folder} does not reproduce its golden rows: scores differ by {gap:.3g}, allowed is "
@@ -237,11 +253,15 @@ def push(
     fitted: Fitted,
     repo_id: str,
     *,
-    private: bool | None = None,
-    token: str | None = None,
-    commit_message: str = "Upload a multiadapt model",
+    private: bool | None,
+    token: str | None,
+    commit_message: str,
 ) -> str:
-    """Upload the artifact to a Hugging Face repository, made if absent; the commit's address."""
+    """Upload the artifact to a Hugging Face repository, made if absent; the commit's address.
+
+    The folder that files were relative to on this machine is left out.
+    """
+    fitted = replace(fitted, info={**fitted.info, "root": None})
     hub = HfApi(token=token)
     hub.create_repo(repo_id, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

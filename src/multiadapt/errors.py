@@ -6,6 +6,7 @@ MultiadaptError
 ├── CellError          ValueError     cells that cannot be read: row, column, file, all of them
 ├── TargetError        ValueError     the label column
 ├── EncoderError       ValueError     a pretrained network that cannot be opened or used
+├── TrainingError      RuntimeError   a run that cannot go on, such as one that diverged
 ├── ArtifactError      ValueError     a saved model that is incomplete, altered or of another kind
 └── ExtraError         ImportError    an optional package that is not installed
 """
@@ -19,6 +20,7 @@ __all__ = [
     "SchemaError",
     "SpecError",
     "TargetError",
+    "TrainingError",
 ]
 
 
@@ -44,6 +46,10 @@ class TargetError(MultiadaptError, ValueError):
 
 class EncoderError(MultiadaptError, ValueError):
     """A pretrained network cannot be opened, is of an unknown family, or cannot do what is asked."""
+
+
+class TrainingError(MultiadaptError, RuntimeError):
+    """A run cannot go on. The text says at which batch, and which option to change."""
 
 
 class ArtifactError(MultiadaptError, ValueError):

@@ -95,12 +95,17 @@ class _Multimodal(BaseEstimator, ABC):
             held = self._given(val_data, roles, held, table.root, root)
         plan = self._plan(table.root, roles, self._task(rows.labels))
         with showing(verbose=self.verbose) as tell:
-            session = Session(time_limit, Path(resume) if resume else None, tell)
+            session = Session(time_limit, Path(resume) if resume else None, tell=tell)
             self.fitted_ = fit(plan, rows, held, session=session)
-        self.fitted_.info |= {"label": roles.label, "root": None if root is None else str(root)}
         features = [c for c in table.frame.columns if c not in roles.columns()]
-        self._set_names(features, named=_is_table(X))
-        self._measure_validation(held)
+        self.fitted_.info |= {
+            "label": roles.label,
+            "root": None if table.root is None else str(table.root.resolve()),
+            "features": features,
+            "named": _is_table(X),
+            "options": {k: v for k, v in self.get_params(deep=False).items() if k not in _SPECS},
+        }
+        self._set_names()
         return self
 
     def predict(self, X: Source, *, root: str | Path | None = None) -> Any:
@@ -140,12 +145,18 @@ class _Multimodal(BaseEstimator, ABC):
         """Write the artifact: a folder of JSON and safetensors; pretrained weights are named, not copied."""
         artifact.save(self._fit(), folder)
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the artifact to a Hugging Face repository, made if absent; returns the commit's address.
-
-        `options` go to `HfApi.upload_folder`, `private` and `token` also to `create_repo`.
-        """
-        return artifact.push(self._fit(), repo_id, **options)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a multiadapt model",
+    ) -> str:
+        """Upload the artifact to a Hugging Face repository, made if absent; the commit's address."""
+        return artifact.push(
+            self._fit(), repo_id, private=private, token=token, commit_message=commit_message
+        )
 
     def set_params(self, **params: Any) -> "_Multimodal":
         """scikit-learn's; a nested name such as `method__image__variant` replaces the frozen spec."""
@@ -210,7 +221,22 @@ class _Multimodal(BaseEstimator, ABC):
         own.check(table.frame)
         return rows_of(table.frame, y, own)
 
+    def _check_options(self) -> None:
+        wrong = {
+            "seed": self.seed < 0,
+            "validation": not 0 <= self.validation < 1,
+            "max_files": self.max_files < 1,
+            "memory": self.memory < 0,
+            "on_error": self.on_error not in ("raise", "missing"),
+        }
+        rules = {"seed": "at least 0", "validation": "at least 0 and below 1", "max_files": "at least 1",
+                 "memory": "at least 0", "on_error": "'raise' or 'missing'"}  # fmt: skip
+        for name, bad in wrong.items():
+            if bad:
+                raise SpecError(f"{name} must be {rules[name]}, got {getattr(self, name)!r}")
+
     def _plan(self, root: Path | None, roles: Roles, task: TaskSpec) -> Plan:
+        self._check_options()
         return Plan(
             method=self._method(),
             task=task,
@@ -255,16 +281,17 @@ class _Multimodal(BaseEstimator, ABC):
             return pd.DataFrame(values, index=index, columns=self._fit().target.state()["names"])
         return pd.Series(values, index=index, name=name if isinstance(name, str) else None)
 
-    def _set_names(self, features: Sequence[str], *, named: bool) -> None:
-        self.n_features_in_ = len(features)
-        if named:
-            self.feature_names_in_ = np.asarray(features, dtype=object)
+    def _set_names(self) -> None:
+        info = self._fit().info
+        self.n_features_in_ = len(info["features"])
+        if info["named"]:
+            self.feature_names_in_ = np.asarray(info["features"], dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
-    def _measure_validation(self, held: Rows | None) -> None:
-        """Metrics on rows given for validation go into the model card."""
-        if held is not None:
-            found = self.evaluate(held.frame, held.labels)
-            self._fit().info["validation"] = found.to_dict("index")
+
+_SPECS = ("method", "encoders", "training", "device", "seed")
+"""Options that an artifact keeps as specs, or that belong to the machine."""
 
 
 class MultimodalClassifier(ClassifierMixin, _Multimodal):
@@ -336,6 +363,8 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         several = isinstance(labels, pd.DataFrame) or self.separator is not None
         first = None if isinstance(labels, pd.DataFrame) or len(labels) == 0 else labels.iloc[0]
         if several or isinstance(first, (list, tuple, set, np.ndarray)):
+            if self.class_weight is not None:
+                raise SpecError("class_weight is for one label per row; these rows have several")
             return Multilabel(separator=self.separator, **chosen)
         weight: Any = self.class_weight
         if isinstance(weight, Mapping):
@@ -400,21 +429,17 @@ def load(
     one. ArtifactError: a file is missing, altered, or of another format.
     """
     fitted = artifact.load(folder, encoders=encoders, device=str(_device(device)))
-    options: dict[str, Any] = {
-        "method": fitted.method,
-        "training": fitted.training,
-        "encoders": dict(fitted.specs),
-        "seed": fitted.seed,
-        "device": device,
-    }
-    if isinstance(fitted.task, Regression):
-        model: Any = MultimodalRegressor(
-            target=fitted.task.target, metric=fitted.task.metric, **options
-        )
-    else:
-        model = MultimodalClassifier(**options)
+    kind = MultimodalRegressor if fitted.target.kind == "regression" else MultimodalClassifier
+    model = kind(
+        method=fitted.method,
+        training=fitted.training,
+        encoders=dict(fitted.specs),
+        seed=fitted.seed,
+        device=device,
+        **fitted.info["options"],
+    )
     model.fitted_ = fitted
-    model._set_names([c.name for c in fitted.schema.columns if c.kind != "ignore"], named=True)
+    model._set_names()
     return model
 
 
@@ -441,4 +466,9 @@ def _is_table(X: Source) -> bool:
 
 
 def _device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise SpecError(
+            f"device must be one that torch knows, such as 'cpu' or 'cuda:0', got {name!r}"
+        ) from error

@@ -5,6 +5,7 @@ its cut: everything before the first trained tensor.
 """
 
 import logging
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ __all__ = ["BLOCK", "Feed", "pooled_rows"]
 BLOCK = 64
 """Rows that are read and moved to the cut together."""
 
-_AHEAD = 2  # blocks being decoded while one is computed
-_DECODED = 8  # rows whose pictures are in memory at their full size at once, in each worker
+_WIDE = 1024  # rows of a table that an in-context encoder looks at together
+_AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one is computed
+_DECODED = 4  # rows whose pictures are in memory at their full size at once, in each worker
 
 _log = logging.getLogger("multiadapt")
 
@@ -59,13 +61,16 @@ class Feed:
         """Bytes of the inputs that are kept."""
         return sum(i.nbytes for i in self._kept.values())
 
-    def keep(self) -> None:
-        """Compute every stream's inputs at its cut once, and keep them if they fit in the budget.
+    def keep(self, modality: str | None = None) -> None:
+        """Compute the inputs at its cut once, of every stream or those of one modality, and keep them if
+        they fit in the budget; while they are put together they need twice their size.
 
         Every cell is read, so that afterwards `reading` knows all that are unreadable.
         """
         left = self.budget
         for stream in self._streams_to_read():
+            if modality not in (None, self.encoders[stream].stream.modality):
+                continue
             parts: list[Inputs] = []
             for part in self._blocks(stream):
                 parts.append(part)
@@ -77,18 +82,23 @@ class Feed:
             else:
                 left += sum(p.nbytes for p in parts)
                 self._say_unkept(stream, parts)
-                self._read_only(stream, len(parts))
+                self._read_only(stream, self._order(stream)[len(parts) :])
 
-    def _read_only(self, stream: str, first: int) -> None:
-        """Read the blocks from `first` on for nothing but to find every unreadable cell now."""
+    def _read_only(self, stream: str, order: Sequence[np.ndarray]) -> None:
+        """Read rows for nothing but to find every unreadable cell now."""
         with ThreadPoolExecutor(_AHEAD) as pool:
-            list(
-                pool.map(lambda rows: len(self._prepared([stream], rows)), self.in_order()[first:])
-            )
+            list(pool.map(lambda rows: len(self._prepared([stream], rows)), order))
+
+    def _order(self, stream: str) -> list[np.ndarray]:
+        tabular = self.encoders[stream].stream.modality == "tabular"
+        return self.in_order(_WIDE if tabular else BLOCK)
 
     def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
         """Inputs for each array of row positions, on the device, those to come read ahead."""
         streams = self._streams_to_read()
+        if not streams:
+            yield from (self._on_device({}, rows) for rows in order)
+            return
         with ThreadPoolExecutor(_AHEAD) as pool:
             waiting: list[Future[dict[str, Inputs]]] = []
             for i, rows in enumerate(order):
@@ -97,9 +107,9 @@ class Feed:
                 ready = waiting.pop(0).result()
                 yield self._on_device(ready, rows)
 
-    def in_order(self) -> list[np.ndarray]:
+    def in_order(self, size: int = BLOCK) -> list[np.ndarray]:
         """All rows in blocks, in the table's order."""
-        return [np.arange(i, min(i + BLOCK, len(self))) for i in range(0, len(self), BLOCK)]
+        return [np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size)]
 
     def pooled(self, stream: str) -> Float[Tensor, "b d"]:
         """The frozen encoder's vector of every row that has one, before any adapter."""
@@ -124,7 +134,7 @@ class Feed:
     def _blocks(self, stream: str) -> Iterator[Inputs]:
         """One stream's rows, block by block, moved to its cut and back to the CPU."""
         encoder = self.encoders[stream]
-        order = self.in_order()
+        order = self._order(stream)
         with ThreadPoolExecutor(_AHEAD) as pool:
             waiting = [pool.submit(self._prepared, [stream], rows) for rows in order[:_AHEAD]]
             for i in range(len(order)):

@@ -1,9 +1,10 @@
 """A fitted model with everything it needs to read a new table."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,16 +45,24 @@ class Fitted:
         return tensors[0].device if tensors else torch.device("cpu")
 
     def scores(
-        self, frame: pd.DataFrame, root: Path | None, on_error: str = "raise"
+        self,
+        frame: pd.DataFrame,
+        root: Path | None,
+        on_error: Literal["raise", "missing"] = "raise",
     ) -> Float[np.ndarray, "b c"]:
         """The head's scores of every row of `frame`, in its order; files are relative to `root`."""
         frame = self.schema.conform(frame)
         if len(frame) == 0:
             return np.zeros((0, self.target.outputs), np.float32)
-        reading = Reading(root, self.schema.max_files, on_error)  # type: ignore[arg-type]
+        reading = Reading(root, self.schema.max_files, on_error)
         encoders = {s: self.model.encoder(s) for s in self.model.streams}
-        cuts = dict.fromkeys(encoders, 0)
-        feed = Feed(encoders, frame, reading, cuts, self.device, given={}, budget=0)
+        # A table's part is computed as far as it is frozen, for all rows at once; pictures stream.
+        deep = {
+            s: e.cut_for((), ()) if e.stream.modality == "tabular" else 0
+            for s, e in encoders.items()
+        }
+        feed = Feed(encoders, frame, reading, deep, self.device, given={}, budget=sys.maxsize)
+        feed.keep("tabular")
         found = scores(self.model, feed, self.training)
         reading.finish()
         return found

@@ -1,9 +1,12 @@
 """From a plan and the rows of a table to a fitted model."""
 
+import hashlib
+import json
 import logging
 import os
 import platform
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ import torch
 
 from multiadapt import __version__
 from multiadapt.data.batches import cells
+from multiadapt.data.digest import table_digest
 from multiadapt.data.images import Reading
 from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.splits import holdout, warn_straddling
@@ -25,7 +29,7 @@ from multiadapt.fitted import Fitted
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.tasks._base import Target, TaskSpec
-from multiadapt.training import Data, History, Session, train
+from multiadapt.training import Data, History, Session, scores, train
 from multiadapt.types import Inputs, Kind, Stream
 
 __all__ = ["Plan", "Rows", "fit"]
@@ -84,9 +88,41 @@ def fit(
     session: Session | None = None,
 ) -> Fitted:
     """Look at the columns, build the encoders, train, and keep what a prediction needs."""
+    started, session = time.monotonic(), session or Session()
     if len(rows) < 2:
         samples = "1 sample" if len(rows) else "none"
         raise SchemaError(f"a table to fit must have at least 2 rows, got {samples}")
+    schema = _schema(plan, rows)
+    rows, validation = _divided(plan, schema, rows, validation)
+    target = plan.task.learn(rows.labels)
+    specs = _encoder_specs(plan, schema)
+    model, given = _built(plan, schema, specs, rows, target)
+    training = plan.training or plan.method.training
+    feeds = _feeds(plan, model, training, rows, validation, given)
+    held = None if validation is None else _data(feeds[1], validation, target)
+    if session.time_limit is not None:
+        left = session.time_limit - (time.monotonic() - started)
+        session = replace(session, time_limit=max(left, 0.0))
+    history = train(
+        model,
+        _data(feeds[0], rows, target),
+        held,
+        training,
+        seed=plan.seed,
+        measure=_measure(target, validation) if validation is not None else None,
+        session=replace(session, identity=_identity(plan, schema, model, rows, validation)),
+    )
+    _say_end(history, training)
+    model.eval()
+    info = _info(rows, validation, history)
+    if held is not None and validation is not None:
+        found = scores(model, held.feed, training)
+        metrics = target.measure(found, validation.labels, validation.weight, plan.seed)
+        info["validation"] = {name: asdict(value) for name, value in metrics.items()}
+    return Fitted(schema, plan.task, target, plan.method, training, specs, model, plan.seed, info)
+
+
+def _schema(plan: Plan, rows: Rows) -> Schema:
     schema = guess_schema(
         rows.frame,
         root=plan.root,
@@ -96,45 +132,43 @@ def fit(
     )
     for line in schema.lines():
         _log.info("%s", line)
-    target = plan.task.learn(rows.labels)
-    rows, validation = _divided(plan, schema, rows, validation, target)
-    specs = _encoder_specs(plan, schema)
-    model, given = _built(plan, schema, specs, rows, target)
-    training = plan.training or plan.method.training
-    feeds = _feeds(plan, schema, model, training, rows, validation, given)
-    history = train(
-        model,
-        _data(feeds[0], rows, target),
-        _data(feeds[1], validation, target) if validation is not None else None,
-        training,
-        seed=plan.seed,
-        measure=_measure(target, validation) if validation is not None else None,
-        session=session or Session(),
-    )
-    _say_end(history, training)
-    model.eval()
-    info = _info(rows, validation, history)
-    return Fitted(schema, plan.task, target, plan.method, training, specs, model, plan.seed, info)
+    return schema
 
 
 def _divided(
-    plan: Plan, schema: Schema, rows: Rows, validation: Rows | None, target: Target
+    plan: Plan, schema: Schema, rows: Rows, validation: Rows | None
 ) -> tuple[Rows, Rows | None]:
-    """Training and validation rows; leaks between them are warned of."""
-    if validation is None and plan.validation > 0:
-        strata = target.encode(rows.labels) if target.kind == "classification" else None
-        kept, held = holdout(
-            len(rows), fraction=plan.validation, seed=plan.seed, strata=strata, groups=rows.groups
-        )
+    """Training and validation rows with the schema's columns; leaks between them are warned of."""
+    if validation is None and plan.validation > 0 and plan.method.validates:
+        kept, held = _held_out(plan, rows)
         rows, validation = rows.take(kept), rows.take(held)
-    if validation is not None and len(validation) == 0:
-        raise SchemaError("validation rows are asked for, but there are none; give val_data rows")
-    if validation is not None:
-        schema.conform(validation.frame)
-        parts = {"train": rows.frame, "val": validation.frame}
-        known = plan.groups is not None and all(plan.groups in part for part in parts.values())
-        warn_straddling(parts, schema, plan.root, plan.groups if known else None)
-    return rows, validation
+    if validation is None:
+        return replace(rows, frame=schema.conform(rows.frame)), None
+    if len(validation) == 0:
+        raise SchemaError(
+            "validation rows are asked for, but there are none; give val_data, or validation=0 to "
+            "train on all rows"
+        )
+    parts = {"train": rows.frame, "val": validation.frame}
+    known = plan.groups is not None and all(plan.groups in part for part in parts.values())
+    warn_straddling(parts, schema, plan.root, plan.groups if known else None)
+    frames = [schema.conform(part) for part in parts.values()]
+    return replace(rows, frame=frames[0]), replace(validation, frame=frames[1])
+
+
+def _held_out(plan: Plan, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Positions to train on and to validate on; rows that weigh nothing cannot validate."""
+    target, counted = plan.task.learn(rows.labels), np.flatnonzero(rows.weight > 0)
+    strata = target.encode(rows.labels)[counted] if target.kind == "classification" else None
+    kept, held = holdout(
+        len(counted),
+        fraction=plan.validation,
+        seed=plan.seed,
+        strata=strata,
+        groups=None if rows.groups is None else rows.groups[counted],
+    )
+    spare = np.flatnonzero(rows.weight == 0)
+    return np.sort(np.concatenate([counted[kept], spare])), counted[held]
 
 
 def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
@@ -145,6 +179,12 @@ def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
     if unknown:
         raise SpecError(
             f"encoders are named by modality or column; {unknown} are neither of {sorted(known)}"
+        )
+    if "image" in plan.encoders and not any(s.modality == "image" for s in streams):
+        raise SchemaError(
+            "an image encoder is named, but no column holds images:\n"
+            + "\n".join(f"  {line}" for line in schema.lines())
+            + "\nSet root= to the folder of the files, or column_types={'column': 'image'}"
         )
     used = [s for s in streams if plan.method.uses(s)]
     if not used:
@@ -205,23 +245,22 @@ def _built(
         encoders = build_encoders(streams, specs, target.kind)
         for encoder in encoders.values():
             encoder.to(plan.device)
-        given = _learned(plan, schema, encoders, rows, target)
+        given = _learned(plan, encoders, rows, target)
         model = AdaptedModel(encoders, plan.method, target).to(plan.device)
     return model, given
 
 
 def _learned(
-    plan: Plan, schema: Schema, encoders: Mapping[str, Encoder], rows: Rows, target: Target
+    plan: Plan, encoders: Mapping[str, Encoder], rows: Rows, target: Target
 ) -> dict[str, Inputs]:
     labels = target.labels(target.encode(rows.labels), rows.groups)
     weight = rows.weight if labels.weight is None else rows.weight * labels.weight
     labels = replace(labels, weight=weight)
-    frame = schema.conform(rows.frame)
     given: dict[str, Inputs] = {}
     for name, encoder in encoders.items():
         if encoder.stream.modality != "tabular":
             continue  # only an encoder of the table learns from it; a picture's is pretrained
-        inputs = encoder.learn(cells(frame, encoder.stream, _reading(plan)), labels, plan.seed)
+        inputs = encoder.learn(cells(rows.frame, encoder.stream, _reading(plan)), labels, plan.seed)
         if inputs is not None:
             given[name] = inputs
     return given
@@ -233,21 +272,20 @@ def _reading(plan: Plan) -> Reading:
 
 def _feeds(
     plan: Plan,
-    schema: Schema,
     model: AdaptedModel,
     training: Training,
     rows: Rows,
     validation: Rows | None,
     given: Mapping[str, Inputs],
 ) -> tuple[Feed, Feed | None]:
-    """Feeds of training and validation rows, every cell read once and embeddings standardised."""
+    """Feeds of training and validation rows, all cells found readable, embeddings standardised."""
     encoders = {s: model.encoder(s) for s in model.streams}
     reading, budget = _reading(plan), int(plan.memory * 1e9)
     found: list[Feed] = []
     for part, inputs in ((rows, given), (validation, {})):
         if part is not None:
             feed = Feed(
-                encoders, schema.conform(part.frame), reading, model.cuts(), plan.device,
+                encoders, part.frame, reading, model.cuts(), plan.device,
                 inputs, budget, part.positions,
             )  # fmt: skip
             feed.keep()
@@ -268,8 +306,21 @@ def _standardize(feed: Feed) -> None:
 def _data(feed: Feed | None, rows: Rows, target: Target) -> Data:
     if feed is None:
         raise SchemaError("validation rows have no feed")
-    weight = torch.as_tensor(rows.weight, dtype=torch.float32)
-    return Data(feed, torch.as_tensor(target.encode(rows.labels)), weight)
+    weight = torch.tensor(rows.weight, dtype=torch.float32)  # a copy: pandas' arrays are read-only
+    return Data(feed, torch.tensor(target.encode(rows.labels)), weight)
+
+
+def _identity(
+    plan: Plan, schema: Schema, model: AdaptedModel, rows: Rows, validation: Rows | None
+) -> str:
+    """A hash of all that a run's weights depend on, but for the number of epochs."""
+    told: list[Any] = [plan.method.to_dict(), plan.task.to_dict(), plan.on_error, schema.to_dict()]
+    told += [model.encoder(s).origin().sha256 for s in model.streams]
+    for part in (rows, validation):
+        if part is not None:
+            told += [table_digest(part.frame), table_digest(pd.DataFrame(part.labels))]
+            told.append(hashlib.sha256(part.weight.tobytes()).hexdigest())
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _measure(target: Target, validation: Rows) -> Callable[[np.ndarray], float]:

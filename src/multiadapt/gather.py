@@ -1,18 +1,23 @@
 """The caller's table taken apart: features, labels, weights, groups, split."""
 
+import logging
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import column_or_1d
 
+from multiadapt.data.splits import LeakWarning
 from multiadapt.data.tables import Table
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitting import Rows
 
 __all__ = ["PerRow", "Roles", "labels_of", "rows_of"]
+
+_log = logging.getLogger("multiadapt")
 
 Label: TypeAlias = str | list[str] | None
 PerRow: TypeAlias = str | np.ndarray | pd.Series | Sequence[Any] | None
@@ -49,9 +54,8 @@ class Roles:
 
     def split(self, table: Table, y: Any) -> tuple[Rows, Rows | None]:
         """Rows "train", and rows "val" if there are any; all rows where there is no split column."""
-        rows = rows_of(table.frame, y, self)
         if self.split_column is None:
-            return rows, None
+            return rows_of(table.frame, y, self), None
         marks = table.frame[self.split_column].astype(str).to_numpy()
         chosen = np.flatnonzero(marks == "train")
         held = np.flatnonzero(np.isin(marks, ["val", "validation"]))
@@ -60,27 +64,59 @@ class Roles:
                 f"split column {self.split_column!r} must mark the training rows 'train'; it holds "
                 f"{sorted(set(marks))[:10]}"
             )
-        return rows.take(chosen), rows.take(held) if len(held) else None
+        counts = pd.Series(marks).value_counts()
+        words = ", ".join(f"{n} {mark!r}" for mark, n in counts.items())
+        _log.info("%s: %s rows; only 'train' and 'val' rows are read", self.split_column, words)
+        groups = _per_row(table.frame, self.groups, "groups")
+        if groups is not None:
+            _warn_groups(pd.Series(groups), pd.Series(marks))
+        validation = rows_of(table.frame, y, self, held) if len(held) else None
+        return rows_of(table.frame, y, self, chosen), validation
 
 
-def rows_of(frame: pd.DataFrame, y: Any, roles: Roles) -> Rows:
-    """All rows with their labels, weights and groups."""
+def rows_of(frame: pd.DataFrame, y: Any, roles: Roles, at: np.ndarray | None = None) -> Rows:
+    """The rows at these positions (None: all) with their labels, weights and groups."""
     weight = _per_row(frame, roles.sample_weight, "sample_weight")
-    weight = np.ones(len(frame)) if weight is None else weight.astype(np.float64)
-    if len(weight) and not (np.isfinite(weight).all() and weight.min() >= 0 and weight.sum() > 0):
-        raise SpecError(
-            "sample_weight must hold finite numbers of at least 0, not all of them zero"
-        )
+    weight = np.ones(len(frame)) if weight is None else weight
     groups = _per_row(frame, roles.groups, "groups")
     labels = labels_of(frame, y, roles.label)
-    return Rows(frame, labels, weight, groups, np.arange(len(frame)))
+    places = np.arange(len(frame))
+    rows = Rows(frame, labels, weight, groups, places).take(places if at is None else at)
+    return replace(rows, weight=_weights(rows))
+
+
+def _weights(rows: Rows) -> np.ndarray:
+    """SpecError: a weight that is no number, missing, infinite or below 0; all of them 0."""
+    numbers: Any = pd.to_numeric(pd.Series(rows.weight), errors="coerce")
+    weight = np.asarray(numbers, dtype=np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if len(wrong) or (len(weight) and weight.sum() == 0):
+        shown = ", ".join(f"row {rows.frame.index[i]!r}: {rows.weight[i]}" for i in wrong[:10])
+        raise SpecError(
+            "sample_weight must hold finite numbers of at least 0, not all of them zero; "
+            + (f"{len(wrong)} of {len(weight)} do not ({shown})" if len(wrong) else "all are zero")
+        )
+    return weight
+
+
+def _warn_groups(groups: pd.Series, marks: pd.Series) -> None:
+    """Groups that stand on both sides of a split, told by their values alone."""
+    parts = pd.crosstab(groups, marks)
+    across = parts.index[(parts > 0).sum(axis=1) > 1]
+    if len(across):
+        warnings.warn(
+            f"{len(across)} groups stand in more than one part of the split, for example "
+            f"{across[0]!r}: scores will be too good",
+            LeakWarning,
+            stacklevel=2,
+        )
 
 
 def labels_of(frame: pd.DataFrame, y: Any, label: Label) -> pd.Series | pd.DataFrame:
     """The label column or columns, or `y` with the table's index."""
     if y is None:
         Roles(label).check(frame)
-        return frame[label]  # type: ignore[return-value]
+        return cast(pd.Series | pd.DataFrame, frame[label])
     values = y if isinstance(y, (pd.Series, pd.DataFrame, list, tuple)) else np.asarray(y)
     if len(values) != len(frame):
         raise SpecError(
@@ -90,6 +126,8 @@ def labels_of(frame: pd.DataFrame, y: Any, label: Label) -> pd.Series | pd.DataF
         values = column_or_1d(values, warn=True)
     if isinstance(values, np.ndarray) and values.ndim == 2:
         return pd.DataFrame(values, index=frame.index)
+    if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
+        return cast(pd.Series, values.iloc[:, 0])
     if isinstance(values, (pd.Series, pd.DataFrame)):
         return values
     return pd.Series(values, index=frame.index, name="label")

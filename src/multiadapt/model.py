@@ -1,7 +1,8 @@
 """The adapted model: encoders with adapters inside, a fusion, a head. The only file that knows the folders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,15 @@ from multiadapt.spec import names, resolve
 from multiadapt.tasks._base import Head, Target
 from multiadapt.types import Inputs, Site, Stream
 
-__all__ = ["AdaptedModel", "Part", "build_encoders", "count_parts", "encoder_spec"]
+__all__ = ["AdaptedModel", "Part", "Scored", "build_encoders", "count_parts", "encoder_spec"]
+
+
+class Scored(NamedTuple):
+    """What a model says of a batch."""
+
+    scores: Float[Tensor, "b c"]
+    penalty: Float[Tensor, ""]
+    """What the fusion adds to the loss in training."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +48,22 @@ class AdaptedModel(nn.Module):
         self.encoders = nn.ModuleList(encoders.values())  # stream names may hold any character
         self.fusion = method.fusion().build({s: e.width for s, e in encoders.items()})
         self.head: Head = target.head(self.fusion.width if method.linear_head() else None)
-        sites = [site for e in encoders.values() for site in e.sites()]
+        own = {s: e.sites() for s, e in encoders.items()}
+        sites = [*(site for found in own.values() for site in found), *self.fusion.sites()]
         self.placed: Mapping[Site, Adapter] = method.adapters(sites)
-        self.adapters = nn.ModuleDict({_plain(k): a for k, a in _unique(self.placed).items()})
+        self.adapters = nn.ModuleList(_unique(self.placed).values())
         self._native = {s: tuple(method.native(e)) for s, e in encoders.items()}
         self._freeze()
         for name, encoder in encoders.items():
-            attach(encoder, {s: a for s, a in self.placed.items() if s.stream == name})
+            attach(encoder, {s: self.placed[s] for s in own[name] if s in self.placed})
+        attach(self.fusion, {s: self.placed[s] for s in self.fusion.sites() if s in self.placed})
 
-    def forward(self, batch: Mapping[str, Inputs]) -> Float[Tensor, "b c"]:
+    def forward(self, batch: Mapping[str, Inputs]) -> Scored:
         tokens = {s: e(batch[s]) for s, e in zip(self.streams, self.encoders, strict=True)}
-        return self.head(tokens, self.fusion)
+        return Scored(self.head(tokens, self.fusion), self.fusion.penalty(tokens))
 
     def encoder(self, stream: str) -> Encoder:
-        found = self.encoders[self.streams.index(stream)]
-        return found  # type: ignore[return-value]
+        return cast(Encoder, self.encoders[self.streams.index(stream)])
 
     def cuts(self) -> dict[str, int]:
         """How deep each stream's inputs may be computed once and kept."""
@@ -136,7 +146,9 @@ class AdaptedModel(nn.Module):
 
 
 def build_encoders(
-    streams: Sequence[Stream], specs: Mapping[str, EncoderSpec], kind: str
+    streams: Sequence[Stream],
+    specs: Mapping[str, EncoderSpec],
+    kind: Literal["classification", "regression", "multilabel"],
 ) -> dict[str, Encoder]:
     """Encoders by stream name. Streams with equal specs share one network in memory."""
     networks: dict[EncoderSpec, nn.Module | None] = {}
@@ -144,7 +156,7 @@ def build_encoders(
     for stream in streams:
         spec = specs[stream.name]
         if spec not in networks:
-            networks[spec] = spec.open(kind)  # type: ignore[arg-type]
+            networks[spec] = spec.open(kind)
         name = f"network{list(networks).index(spec)}"
         built[stream.name] = spec.build(stream, networks[spec], name)
     return built
@@ -209,10 +221,6 @@ def _unique(placed: Mapping[Site, Adapter]) -> dict[str, Adapter]:
     return unique
 
 
-def _plain(key: str) -> str:
-    return key.replace(".", "\u2024")  # a module's name may not hold a dot; a column's may
-
-
-def _part(name: str, parameters: "object") -> Part:
-    sizes = [(p.numel(), p.requires_grad) for p in parameters]  # type: ignore[attr-defined]
+def _part(name: str, parameters: Iterable[nn.Parameter]) -> Part:
+    sizes = [(p.numel(), p.requires_grad) for p in parameters]
     return Part(name, sum(n for n, g in sizes if g), sum(n for n, g in sizes if not g))

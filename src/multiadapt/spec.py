@@ -15,13 +15,16 @@ import types
 import typing
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from multiadapt.errors import SpecError
+
+S = TypeVar("S", bound="Spec")
 
 __all__ = ["Spec", "names", "parse_value", "resolve"]
 
 
+@dataclasses.dataclass(frozen=True)
 class Spec(ABC):
     """Base of all specs. Subclasses are frozen dataclasses; their values are checked when built."""
 
@@ -33,7 +36,7 @@ class Spec(ABC):
 
     def __post_init__(self) -> None:
         hints = _hints(type(self))
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             value, where = getattr(self, field.name), f"{_title(self)}.{field.name}"
             object.__setattr__(self, field.name, _checked(value, hints[field.name], where))
         self.check()
@@ -48,11 +51,11 @@ class Spec(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an extension carries its name."""
-        values = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        values = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {"name": self.name, **values} if self.folder else values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+    def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
         """The inverse of `to_dict`; the name picks the extension."""
         values = dict(values)
         name = values.pop("name", None) if cls.folder else None
@@ -61,7 +64,7 @@ class Spec(ABC):
         hints = _hints(kind)
         return kind(**{k: _rebuilt(v, hints[k]) for k, v in values.items()})
 
-    def with_params(self, **changes: Any) -> "Spec":
+    def with_params(self: S, **changes: Any) -> S:
         """A copy with other values; `image__variant` or `image.variant` reaches a nested spec."""
         own: dict[str, Any] = {}
         nested: dict[str, dict[str, Any]] = {}
@@ -76,11 +79,11 @@ class Spec(ABC):
                     f"{_title(self)}.{head} has no options of its own, got {sorted(inner)}"
                 )
             own[head] = current.with_params(**inner)
-        return dataclasses.replace(self, **own)  # type: ignore[type-var]
+        return dataclasses.replace(self, **own)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002 - scikit-learn's
         """scikit-learn's view: every field, nested ones as `outer__inner`."""
-        params = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        params = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if deep:
             for key, value in list(params.items()):
                 if isinstance(value, Spec):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from multiadapt.errors import ArtifactError
+from multiadapt.errors import ArtifactError, SpecError, TrainingError
 from multiadapt.feed import Feed
 from multiadapt.methods._base import Training
 from multiadapt.model import AdaptedModel
@@ -62,6 +64,8 @@ class Session:
     """Seconds after which training ends."""
     resume: Path | None = None
     """File that is written about every half minute and after every epoch, and continued from."""
+    identity: str = ""
+    """A hash of all that the run depends on; a resume file with another one is refused."""
     tell: Callable[[Event], None] = lambda event: None
     """Told of every batch and every epoch."""
 
@@ -123,7 +127,7 @@ def scores(model: AdaptedModel, feed: Feed, training: Training) -> Float[np.ndar
     with torch.inference_mode():
         for batch in feed.batches(feed.in_order()):
             with _precision(training, feed.device):
-                found.append(model(batch).float().cpu())
+                found.append(model(batch).scores.float().cpu())
     return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
 
 
@@ -139,27 +143,34 @@ class _Run:
     ) -> None:
         self.model, self.data, self.validation, self.training = model, data, validation, training
         self.seed, self.session = seed, session
-        self.accelerator = Accelerator(cpu=data.feed.device.type == "cpu")
+        self.accelerator = _accelerator(data.feed.device)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             self.trainable, lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.network, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.network, prepared = self.accelerator.prepare(model, optimizer)
+        # Accelerate's wrapper looks for packages on the disk in every step: a millisecond.
+        self.optimizer = prepared if self.accelerator.num_processes > 1 else optimizer
         self.file = _ResumeFile(session.resume) if session.resume else None
         self.at = _Progress()
         self.best: dict[str, Tensor] | None = None
         self.started = self.saved = time.monotonic()
 
     def go(self, measure: Callable[[np.ndarray], float] | None) -> History:
-        self._resume()
+        devices = [self.data.feed.device] if self.data.feed.device.type == "cuda" else []
         try:
-            while not self.at.stopped:
-                self._epoch(measure)
+            with torch.random.fork_rng(devices):  # the caller's random numbers stay the caller's
+                self._resume()
+                while not self.at.stopped:
+                    self._epoch(measure)
         except KeyboardInterrupt:
             self.at.stopped = "interrupt"
-            _log.warning(
-                "interrupted: the best weights so far (epoch %d) are kept", self.at.best_epoch
+            kept = (
+                f"the best weights so far (epoch {self.at.best_epoch})"
+                if self.best
+                else "the weights"
             )
+            _log.warning("interrupted: %s are kept", kept)
         if self.best is not None:
             self.model.load_trained(self.best)
         return History(tuple(self.at.records), self.at.best_epoch, self.at.stopped, self._seconds())
@@ -175,26 +186,34 @@ class _Run:
         batches = self.data.feed.batches(order[self.at.batch :])
         with contextlib.closing(batches):
             for rows, batch in zip(order[self.at.batch :], batches, strict=True):
-                self._step(batch, torch.from_numpy(rows), last=self.at.batch + 1 == len(order))
+                self._step(batch, torch.from_numpy(rows), of=len(order))
                 if self._out_of_time():
                     break
         self._end_epoch(measure, finished=self.at.batch == len(order))
 
-    def _step(self, batch: dict[str, Any], rows: Tensor, *, last: bool) -> None:
+    def _step(self, batch: dict[str, Any], rows: Tensor, *, of: int) -> None:
         device = self.data.feed.device
         target, weight = self.data.target[rows].to(device), self.data.weight[rows].to(device)
         with _precision(self.training, device):
-            scores = self.network(batch)
-        loss = self.model.head.loss(scores.float(), target, weight)
-        self.accelerator.backward(loss / self.training.accumulate)
+            scores, penalty = self.network(batch)
+        loss = self.model.head.loss(scores.float(), target, weight) + penalty
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss must be finite; it is {value} at epoch {self.at.epoch + 1}, batch "
+                f"{self.at.batch + 1}: lower training.learning_rate, or set training.clip"
+            )
+        together = self.training.accumulate
+        group = min(together, of - self.at.batch // together * together)
+        self.accelerator.backward(loss / group)
         self.at.batch += 1
-        if self.at.batch % self.training.accumulate == 0 or last:
+        if self.at.batch % together == 0 or self.at.batch == of:
             if self.training.clip is not None:
                 self.accelerator.clip_grad_norm_(self.trainable, self.training.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
         total = float(weight.sum())
-        self.at.loss_sum += float(loss.detach()) * total
+        self.at.loss_sum += value * total
         self.at.weight_sum += total
         self._tell()
         self._save(force=False)
@@ -285,7 +304,7 @@ class _Run:
 
     def _out_of_time(self) -> bool:
         limit = self.session.time_limit
-        return limit is not None and self._seconds() >= limit
+        return limit is not None and time.monotonic() - self.started >= limit
 
     def _tell(self, validation: float | None = None, metric: float | None = None) -> None:
         loss = self.at.loss_sum / max(self.at.weight_sum, 1e-12)
@@ -299,6 +318,8 @@ class _Run:
             return
         values, tensors = self.file.read(self._identity())
         self.at = _Progress(**values)
+        if self.at.stopped == "epochs" and self.at.epoch < self.training.epochs:
+            self.at.stopped = ""  # more epochs are asked for than last time
         self.model.load_trained(_unprefixed(tensors, "now:"))
         self.best = _unprefixed(tensors, "best:") or None
         for i, parameter in enumerate(self.trainable):
@@ -332,7 +353,8 @@ class _Run:
         """What must be the same for a resume file to be this run's."""
         shapes = {k: list(t.shape) for k, t in self.model.trained_state().items()}
         return {
-            "training": self.training.to_dict(),
+            "of": self.session.identity,
+            "training": {**self.training.to_dict(), "epochs": "any"},
             "seed": self.seed,
             "rows": len(self.data.feed),
             "target": float(self.data.target.double().sum()),
@@ -351,7 +373,7 @@ class _ResumeFile:
 
     def write(self, values: dict[str, Any], tensors: dict[str, Tensor], identity: object) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
+        part = self.path.with_name(f"{self.path.name}.part")
         metadata = {
             "progress": json.dumps(values),
             "identity": json.dumps(identity, sort_keys=True),
@@ -361,15 +383,28 @@ class _ResumeFile:
         part.replace(self.path)
 
     def read(self, identity: object) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        with safe_open(self.path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not a mapping
-        if metadata["identity"] != json.dumps(identity, sort_keys=True):
+        try:
+            with safe_open(self.path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no mapping
+        except SafetensorError as error:
+            raise ArtifactError(
+                f"{self.path} is no resume file that can be read: {error}; delete it, or name another"
+            ) from error
+        if metadata.get("identity") != json.dumps(identity, sort_keys=True):
             raise ArtifactError(
                 f"{self.path} belongs to another run: the rows, options or seed differ; "
                 "delete it, or name another file with resume="
             )
         return json.loads(metadata["progress"]), tensors
+
+
+def _accelerator(device: torch.device) -> Accelerator:
+    """Accelerate's state belongs to the process; each run of ours chooses its own device."""
+    if PartialState().num_processes > 1:
+        raise SpecError("training on several processes is not supported yet; start a single one")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device.type == "cpu", device_placement=False)
 
 
 def _unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

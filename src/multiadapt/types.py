@@ -110,17 +110,23 @@ class Inputs:
         return len(next(iter(self.tensors.values())))
 
     @property
+    def single(self) -> bool:
+        """True where every row has one item: rows are items."""
+        return self.items == len(self) and bool((self.count == 1).all())
+
+    @property
     def nbytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
     def to(self, device: torch.device) -> "Inputs":
-        moved = {k: t.to(device, non_blocking=True) for k, t in self.tensors.items()}
-        return replace(self, tensors=moved, count=self.count.to(device, non_blocking=True))
+        ahead = device.type != "cpu"  # back to the CPU, who reads next would not wait
+        moved = {k: t.to(device, non_blocking=ahead) for k, t in self.tensors.items()}
+        return replace(self, tensors=moved, count=self.count.to(device, non_blocking=ahead))
 
     def select(self, rows: Int[Tensor, " k"]) -> "Inputs":
         """The rows named by `rows`, in that order, with their items."""
         count = self.count[rows]
-        if self.items == len(self) and bool((self.count == 1).all()):
+        if self.single:
             chosen = rows
         else:
             start = (self.count.cumsum(0) - self.count)[rows]
@@ -128,6 +134,15 @@ class Inputs:
             inner = inner - (count.cumsum(0) - count).repeat_interleave(count)
             chosen = start.repeat_interleave(count) + inner
         return replace(self, tensors={k: t[chosen] for k, t in self.tensors.items()}, count=count)
+
+    def mean(self, vectors: Float[Tensor, "f d"]) -> Float[Tensor, "b d"]:
+        """The mean of each row's items, of which `vectors` has one each; zeros for a row without any."""
+        if self.single:
+            return vectors
+        rows = torch.arange(len(self), device=vectors.device)
+        row = rows.repeat_interleave(self.count, output_size=len(vectors))
+        total = vectors.new_zeros(len(self), vectors.shape[1]).index_add(0, row, vectors)
+        return total / self.count.clamp_min(1)[:, None]
 
     @staticmethod
     def join(parts: Sequence["Inputs"]) -> "Inputs":

@@ -32,7 +32,8 @@ class ConvBottleneck(AdapterSpec):
     """Scale of the correction."""
     activation: Activation = "relu"
     norm: Literal["batch"] | None = "batch"
-    """BatchNorm after the up-convolution: what the published counts include."""
+    """BatchNorm after the up-convolution: what the published counts include. A training batch with one
+    value per channel has no spread and is normed by the running statistics."""
     init: Literal["zero", "normal"] = "zero"
     """zero: step 0 equals the frozen model. normal: usual initialisation everywhere."""
     share: bool = True
@@ -71,8 +72,15 @@ class _ConvBottleneck(Adapter):
         raised = self.up(hidden)
         spared = _Spared(self.up, hidden, raised)
         with saved_tensors_hooks(spared.pack, spared.unpack):
-            correction = self.norm(raised)
+            correction = self._normed(raised)
         return torch.add(y, correction, alpha=self.alpha)
+
+    def _normed(self, raised: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        norm, alone = self.norm, raised.numel() == raised.shape[1]
+        if not (alone and self.training and isinstance(norm, nn.BatchNorm2d)):
+            return norm(raised)
+        mean, var = norm.running_mean, norm.running_var
+        return F.batch_norm(raised, mean, var, norm.weight, norm.bias, eps=norm.eps)
 
 
 class _Spared:
@@ -94,5 +102,7 @@ class _Spared:
     def unpack(self, kept: "Tensor | _Spared") -> Tensor:
         if isinstance(kept, Tensor):
             return kept
-        parts = (self.hidden, self.up.weight, cast(Tensor, self.up.bias))
-        return F.conv2d(*(p.to(self.dtype) for p in parts))  # as autocast did, which has ended
+        weight, bias = self.up.weight.to(self.dtype), cast(Tensor, self.up.bias).to(self.dtype)
+        return F.conv2d(
+            self.hidden.to(self.dtype), weight, bias
+        )  # as autocast did, which has ended

@@ -8,11 +8,12 @@ import click
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from multiadapt.artifact import check_place
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
 from multiadapt.cli._setting import changed, divided, encoders, method_of
 from multiadapt.data.tables import Table, read_table
-from multiadapt.errors import ArtifactError, SpecError
+from multiadapt.errors import SpecError
 from multiadapt.estimators import MultimodalClassifier, MultimodalRegressor
 from multiadapt.gather import labels_of
 
@@ -33,7 +34,7 @@ def fit(
 ) -> None:
     """Fit, print what was trained and how well, save."""
     if out is not None:
-        _check_place(out)
+        check_place(out)
     table = read(request)
     task = task_of(request, table.frame)
     model = estimator(request, method, task, request.changes)
@@ -149,12 +150,6 @@ def _has_arrays(labels: pd.Series) -> bool:
         and hasattr(labels.iloc[0], "tolist")
         and getattr(labels.iloc[0], "ndim", 0) == 1
     )
-
-
-def _check_place(out: Path) -> None:
-    """Now, and not after hours of training."""
-    if out.exists() and not (out / "config.json").exists() and any(out.iterdir()):
-        raise ArtifactError(f"{out} holds other files; name a new folder or an earlier artifact")
 
 
 def _show_fit(model: MultimodalClassifier | MultimodalRegressor) -> None:

@@ -1,19 +1,28 @@
 """Rows of a table to what each encoder prepares. Order in is order out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from multiadapt.data.images import Reading
-from multiadapt.data.values import categories, dates, numbers, side_by_side
+from multiadapt.data.values import converted, side_by_side
 from multiadapt.errors import SchemaError
 from multiadapt.types import Cells, Stream
 
-__all__ = ["cells", "tabular_cells"]
+__all__ = ["calendar_names", "cells", "tabular_cells"]
 
 EPOCH = pd.Timestamp("1970-01-01")
+CALENDAR: Mapping[str, Callable[[pd.Series], pd.Series]] = {
+    "year": lambda moments: moments.dt.year,
+    "month": lambda moments: moments.dt.month,
+    "day": lambda moments: moments.dt.day,
+    "weekday": lambda moments: moments.dt.day_of_week,
+    "hour": lambda moments: (moments - moments.dt.normalize()) / pd.Timedelta(hours=1),
+    "days": lambda moments: (moments - EPOCH) / pd.Timedelta(days=1),
+}
+"""`hour` is there even if all are midnight: the columns may not depend on the rows of a batch."""
 
 
 def cells(
@@ -39,30 +48,20 @@ def tabular_cells(frame: pd.DataFrame, stream: Stream) -> pd.DataFrame:
 
     numeric: float64, NaN where missing. categorical: str, None where missing. datetime: six float64
     columns (year, month, day, weekday with Monday 0, hour with its fraction, days since 1970), in UTC.
-    SchemaError: a cell that is of no use as what its column holds, with row, column and value.
+    SchemaError: cells that are of no use as what their columns hold, with row, column and value.
     """
     parts: list[pd.Series] = []
-    for column in stream.columns:
-        values: Any = frame[column.name]
-        if column.kind == "numeric":
-            parts.append(numbers(values))
-        elif column.kind == "categorical":
-            parts.append(categories(values))
-        else:
-            parts.extend(_calendar(dates(values)))
+    for column, values in zip(stream.columns, converted(frame, stream.columns), strict=True):
+        parts += _calendar(values) if column.kind == "datetime" else [values]
     return side_by_side(parts, frame.index)
 
 
+def calendar_names(name: str) -> list[str]:
+    """What the columns are called that `tabular_cells` makes of a datetime column."""
+    return [f"{name}.{part}" for part in CALENDAR]
+
+
 def _calendar(moments: pd.Series) -> list[pd.Series]:
-    """`hour` is there even if all are midnight: the columns may not depend on the rows of a batch."""
-    days = (moments - EPOCH) / pd.Timedelta(days=1)
-    hour = (moments - moments.dt.normalize()) / pd.Timedelta(hours=1)
-    parts = {
-        "year": moments.dt.year,
-        "month": moments.dt.month,
-        "day": moments.dt.day,
-        "weekday": moments.dt.day_of_week,
-        "hour": hour,
-        "days": days,
-    }
-    return [part.astype("float64").rename(f"{moments.name}.{key}") for key, part in parts.items()]
+    names = calendar_names(str(moments.name))
+    parts = (part(moments).astype("float64") for part in CALENDAR.values())
+    return [part.rename(name) for name, part in zip(names, parts, strict=True)]

@@ -4,7 +4,8 @@
 2. Type datetime, or all cells ISO 8601 dates: datetime.
 3. Type boolean, or categorical and not the names of files: categorical.
 4. All cells numbers: identifier if they are whole, all differ and either the name says id or there are
-   20 or more in equal steps; else numeric, however few the values. 95 % numbers, but not all: an error.
+   20 or more in equal steps; else numeric, however few the values. 95 % numbers, but not all: numeric,
+   so that `guess_schema` refuses the others.
 5. All of up to 50 sampled cells open as images: image. As sounds or films, by name and first bytes:
    audio, video. Some, or names of such files that do not open: ignore, with a warning.
 6. Words: identifier if all differ, none has a blank, and the name says id or there are 20 or more;
@@ -22,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from multiadapt.data.images import files, locate, opens
-from multiadapt.data.values import absent, infinite, listing, plain, stamps, text
-from multiadapt.errors import CellError, SchemaError
+from multiadapt.data.values import absent, plain, stamps, text
+from multiadapt.errors import CellError
 from multiadapt.types import Kind
 
 __all__ = ["guess"]
@@ -109,15 +110,10 @@ def _constant(cells: pd.Series) -> Answer | None:
 def _of_numbers(cells: pd.Series, root: Path) -> Answer | None:
     values, bad = plain(cells)
     n, good = len(cells), int((~bad).sum())
-    if bad.any() and good >= NUMBERS * n:
-        raise SchemaError(
-            f"column {cells.name!r}: {good} of {n} values are numbers, these are not:\n"
-            f"{listing(cells, bad)}\nRepair them, leave them empty (missing), or pass "
-            f'column_types={{"{cells.name}": "categorical"}}'
-        )
-    if bad.any() or all(isinstance(v, bool) for v in cells):
+    if good < NUMBERS * n or all(isinstance(v, bool) for v in cells):
         return None
-    infinite(cells, values)
+    if good < n or np.isinf(values).any():
+        return "numeric", f"{good} of {n} values are numbers, not all of them finite"
     return _constant(cells) or _identifier(cells, values) or ("numeric", _numeric(cells, values))
 
 

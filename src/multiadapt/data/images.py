@@ -4,18 +4,14 @@ Whatever the file holds (gray, palette, CMYK, 16 bit, transparent on white, turn
 (h, w, 3) uint8. Of an animation or a stack of pages the first picture is read.
 """
 
-import csv
 import io
 import logging
-import os
 import struct
-import tempfile
 import threading
 import warnings
 import zlib
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -24,10 +20,10 @@ import pandas as pd
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from multiadapt.data.values import SHOWN, row
+from multiadapt.data.bad_cells import BadCell, listing
 from multiadapt.errors import CellError
 
-__all__ = ["BadCell", "Reading", "files", "locate", "opens"]
+__all__ = ["Reading", "files", "locate", "opens"]
 
 LOG = logging.getLogger("multiadapt")
 PIXELS = 178_956_970
@@ -61,23 +57,12 @@ BROKEN = (
 FILTERS = threading.Lock()
 
 
-@dataclass(frozen=True)
-class BadCell:
-    """A cell that could not be read."""
-
-    row: Hashable
-    position: int
-    column: str
-    file: str
-    reason: str
-
-
 class Reading:
     """Reads image cells in any number of threads and remembers the bad ones.
 
     Relative paths start from `root`, and no path may leave it; None is the current folder. A cell
-    with one bad file is missing as a whole; `finish` then raises one error about all of them or, with
-    on_error="missing", logs how many there were.
+    with one bad file, or with more than `max_files`, is missing as a whole; `finish` then raises one
+    error about all of them or, with on_error="missing", logs them.
     """
 
     def __init__(
@@ -89,7 +74,12 @@ class Reading:
         self.root = root
         self.max_files = max_files
         self.on_error = on_error
-        self.bad: list[BadCell] = []
+        self._bad: dict[tuple[int, str, str], BadCell] = {}
+
+    @property
+    def bad(self) -> list[BadCell]:
+        """The bad cells since the last `finish`, each once however often it was read."""
+        return list(self._bad.values())
 
     def images(
         self, cells: pd.Series, positions: Sequence[int] | np.ndarray | None = None
@@ -97,7 +87,6 @@ class Reading:
         """One list of images per cell, in order; [] where the cell is missing or bad.
 
         `positions` tells where each cell stands in the caller's table, for the report.
-        CellError: a cell holds more than `max_files`.
         """
         column, root = str(cells.name), Path.cwd() if self.root is None else self.root
         places = range(len(cells)) if positions is None else positions
@@ -109,51 +98,39 @@ class Reading:
     ) -> list[UInt8[np.ndarray, "h w 3"]]:
         parts = files(value)
         if len(parts) > self.max_files:
-            raise CellError(
-                f"{row(*place[:2])}, column {place[2]!r}: a cell may hold at most {self.max_files} "
-                f"files, got {len(parts)}: shorten it or raise max_files"
+            reason = (
+                f"a cell may hold at most {self.max_files} files, got {len(parts)}: shorten it or "
+                "raise max_files"
             )
+            self._note(BadCell(*place, _shown(value), reason))
+            return []
         read: list[np.ndarray] = []
         for part in parts:
             try:
                 read.append(_image(part, root))
             except CellError as error:
-                self.bad.append(
-                    BadCell(*place, _shown(part), str(error))
-                )  # atomic: a list's append
+                self._note(BadCell(*place, _shown(part), str(error)))
                 return []
         return read
 
+    def _note(self, cell: BadCell) -> None:
+        self._bad[cell.position, cell.column, cell.value] = cell  # atomic, so safe in threads
+
     def finish(self) -> None:
-        """Report the bad cells, if any. CellError where `on_error` is "raise"."""
-        if not self.bad:
+        """Report the bad cells, if any, and forget them. CellError where `on_error` is "raise"."""
+        bad, self._bad = self.bad, {}
+        if not bad:
             return
-        bad = sorted(self.bad, key=lambda b: (b.position, b.column))
-        kept = _write(bad)
-        if self.on_error == "missing":
-            LOG.warning(
-                "%d unreadable cells are taken as missing; all are listed in %s", len(bad), kept
-            )
-            return
-        lines = [
-            f"  {row(b.row, b.position)}, column {b.column!r}, file {b.file}: {b.reason}"
-            for b in bad
-        ]
-        more = [f"  and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
-        raise CellError(
-            f"every image cell must be readable or missing; {len(bad)} are neither:\n"
-            + "\n".join(lines[:SHOWN] + more)
-            + f'\nAll are listed in {kept}. Repair or empty these cells, or pass on_error="missing"'
+        lines = listing(
+            bad, lambda b: f"{b.where}, column {b.column!r}, file {b.value}: {b.reason}"
         )
-
-
-def _write(bad: list[BadCell]) -> str:
-    handle, name = tempfile.mkstemp(prefix="multiadapt-bad-cells-", suffix=".csv")
-    with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(BadCell))
-        writer.writerows(astuple(b) for b in bad)
-    return name
+        if self.on_error == "missing":
+            LOG.warning("%d unreadable cells are taken as missing:\n%s", len(bad), lines)
+            return
+        raise CellError(
+            f"every image cell must be readable or missing; {len(bad)} are neither:\n{lines}\n"
+            'Repair or empty these cells, or pass on_error="missing"'
+        )
 
 
 def files(value: object) -> list[object]:

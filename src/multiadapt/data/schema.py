@@ -8,17 +8,16 @@ from typing import Any, cast, get_args
 
 import pandas as pd
 
+from multiadapt.data.batches import calendar_names
 from multiadapt.data.guess import guess
 from multiadapt.data.tables import named
-from multiadapt.data.values import categories, dates, numbers, side_by_side
+from multiadapt.data.values import CONVERT, converted, side_by_side
 from multiadapt.errors import SchemaError
 from multiadapt.types import Column, Kind, Stream
 
 __all__ = ["Schema", "guess_schema"]
 
-TABULAR = ("numeric", "categorical", "datetime")
 LATER = ("text", "audio", "video")
-CONVERT = {"numeric": numbers, "categorical": categories, "datetime": dates}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Schema:
 
     def streams(self) -> tuple[Stream, ...]:
         """One stream of all numeric, categorical and datetime columns, then one per image column."""
-        tabular = tuple(c for c in self.columns if c.kind in TABULAR)
+        tabular = tuple(c for c in self.columns if c.kind in CONVERT)
         images = tuple(Stream(c.name, "image", (c,)) for c in self.columns if c.kind == "image")
         return ((Stream("tabular", "tabular", tabular),) if tabular else ()) + images
 
@@ -47,27 +46,21 @@ class Schema:
     def from_dict(values: Mapping[str, Any]) -> "Schema":
         return Schema(tuple(Column(**c) for c in values["columns"]), values["max_files"])
 
-    def conform(self, frame: pd.DataFrame, *, missing_ok: bool = False) -> pd.DataFrame:
+    def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The columns that streams read, in order, each of one type whatever the reader made of it.
 
         Further columns are left out without a word. numeric: float64; categorical: str or None;
-        datetime: datetime64 in UTC; image: as given. Index and row order are the frame's. With
-        `missing_ok` an absent column is missing in every row.
+        datetime: datetime64 in UTC; image: as given. Index and row order are the frame's.
 
         Raises:
-            SchemaError: a column is absent, or a cell is no number, infinite or no date.
+            SchemaError: columns are absent, or cells are no number, infinite or no date: all are told.
         """
         frame = named(frame)
         used = [c for stream in self.streams() for c in stream.columns]
         lacking = [c.name for c in used if c.name not in frame]
-        if lacking and not missing_ok:
+        if lacking:
             raise SchemaError(_absent(lacking, list(frame), [c.name for c in used]))
-        empty = pd.Series(None, frame.index, dtype=object)
-        parts: list[pd.Series] = []
-        for column in used:
-            cells: Any = frame[column.name] if column.name in frame else empty.rename(column.name)
-            parts.append(CONVERT[column.kind](cells) if column.kind in CONVERT else cells)
-        return side_by_side(parts, frame.index)
+        return side_by_side(converted(frame, used), frame.index)
 
 
 def _absent(lacking: list[str], given: list[str], used: list[str]) -> str:
@@ -93,7 +86,7 @@ def guess_schema(
 
     Raises:
         SchemaError: `column_types` names an unknown column or kind, or one not supported yet; a column
-            mixes numbers with a few words; a number is infinite.
+            holds cells that are not of its kind, such as a few words among numbers; names collide.
     """
     frame, declared = named(frame), dict(column_types or {})
     _check_declared(declared, list(frame), reserved)
@@ -104,18 +97,14 @@ def guess_schema(
         if name in reserved:
             columns.append(Column(name, "ignore", f"used as {reserved[name]}"))
         elif name in declared:
-            columns.append(_declare(cells, declared[name]))
+            columns.append(Column(name, cast(Kind, declared[name]), "declared in column_types"))
         else:
             columns.append(Column(name, *guess(cells, home)))
+    # What may hold bad cells: they are an error now, all together, not after an epoch.
+    converted(frame, [c for c in columns if c.name in declared or c.kind == "numeric"])
     schema = Schema(tuple(columns), max_files)
     _check_usable(schema)
     return schema
-
-
-def _declare(cells: pd.Series, kind: str) -> Column:
-    if kind in CONVERT:
-        CONVERT[kind](cells)  # a cell that is none is an error now, not after an epoch
-    return Column(str(cells.name), cast(Kind, kind), "declared in column_types")
 
 
 def _check_declared(
@@ -145,3 +134,12 @@ def _check_usable(schema: Schema) -> None:
         raise SchemaError(
             "an image column may not be called 'tabular', the other columns are: rename it"
         )
+    tabular = [c for c in schema.columns if c.kind in CONVERT]
+    plain = {c.name for c in tabular if c.kind != "datetime"}
+    for column in tabular:
+        both = plain.intersection(calendar_names(column.name)) if column.kind == "datetime" else ()
+        for name in sorted(both):
+            raise SchemaError(
+                f"column {name!r} has the name of a part of the datetime column {column.name!r}: "
+                "rename one of the two"
+            )

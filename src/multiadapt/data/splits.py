@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from multiadapt.data.images import files, locate
-from multiadapt.data.values import text
+from multiadapt.data.values import absent, text
 from multiadapt.errors import CellError, SpecError
 
 if TYPE_CHECKING:
     from multiadapt.data.schema import Schema
 
-__all__ = ["LeakWarning", "folds", "holdout", "warn_straddling"]
+__all__ = ["LeakWarning", "folds", "group_codes", "holdout", "warn_straddling"]
 
 
 class LeakWarning(UserWarning):
@@ -74,6 +74,11 @@ def folds(
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
 
 
+def group_codes(values: np.ndarray) -> np.ndarray:
+    """(b,) whole numbers from 0, equal where groups are; each missing group has one of its own."""
+    return _codes(values, len(values), alone=True)
+
+
 def _codes(values: np.ndarray | None, n: int, *, alone: bool = False) -> np.ndarray:
     """(n,) numbers of the distinct values; missing ones share a number or, `alone`, have their own."""
     if values is None:
@@ -81,7 +86,7 @@ def _codes(values: np.ndarray | None, n: int, *, alone: bool = False) -> np.ndar
     if len(values) != n:
         raise SpecError(f"strata and groups must have one value per row, {n}; got {len(values)}")
     codes, distinct = pd.factorize(np.asarray(values), use_na_sentinel=True)
-    missing = codes < 0
+    missing = (codes < 0) | absent(pd.Series(values))
     codes[missing] = len(distinct) + (np.arange(missing.sum()) if alone else 0)
     return np.unique(codes, return_inverse=True)[1]
 

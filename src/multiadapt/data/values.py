@@ -4,30 +4,33 @@ Missing is None, NaN, NaT, pandas' NA, blank text and an empty list. Every funct
 and the index of the cells it is given and never writes into them.
 """
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from multiadapt.data.bad_cells import SHOWN, BadCell, bad_cells, listing
 from multiadapt.errors import SchemaError
+from multiadapt.types import Column
 
 __all__ = [
+    "CONVERT",
     "absent",
     "categories",
+    "converted",
     "dates",
-    "infinite",
-    "listing",
     "numbers",
     "plain",
-    "row",
     "side_by_side",
     "stamps",
     "text",
 ]
 
-SHOWN = 10
-"""How many bad cells an error spells out."""
+INFINITE = "must hold finite numbers"
+
+Converted: TypeAlias = tuple[pd.Series, list[BadCell]]
+"""The cells as their kind holds them, under the same index, and those that it cannot hold."""
 
 
 def absent(cells: pd.Series) -> np.ndarray:
@@ -47,24 +50,6 @@ def _blank(value: object) -> bool:
     return isinstance(value, (list, tuple, np.ndarray)) and len(value) == 0
 
 
-def row(label: Hashable, position: int) -> str:
-    """How an error names a row: by its label, and by its position where the two differ."""
-    name = _plainly(label)
-    return f"row {name}" if label == position else f"row {name} (position {position})"
-
-
-def listing(cells: pd.Series, bad: np.ndarray) -> str:
-    """The first ten bad cells of a column, one line each, with row and value."""
-    at = np.flatnonzero(bad)
-    lines = [f"  {row(cells.index[i], int(i))}: {_plainly(cells.iloc[i])}" for i in at[:SHOWN]]
-    more = [f"  and {len(at) - SHOWN} more"] if len(at) > SHOWN else []
-    return "\n".join(lines + more)
-
-
-def _plainly(value: object) -> str:
-    return repr(value.item() if isinstance(value, np.generic) else value)[:200]
-
-
 def plain(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """(b,) float64 with NaN where a cell is missing or no number, and (b,) True where it is neither
     missing nor a number. Infinities stay."""
@@ -81,27 +66,12 @@ def _real(cells: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_complex_dtype(cells)
 
 
-def numbers(cells: pd.Series) -> pd.Series:
-    """float64, NaN where missing. SchemaError: a cell that is no number, or infinite."""
+def numbers(cells: pd.Series) -> Converted:
+    """float64, NaN where missing. Bad: what is no number, or infinite."""
     values, bad = plain(cells)
-    if bad.any():
-        raise SchemaError(
-            f"column {cells.name!r} must hold numbers; {bad.sum()} of {len(cells)} cells do not:\n"
-            f"{listing(cells, bad)}\nRepair them, leave them empty (missing), or fit with "
-            f'column_types={{"{cells.name}": "categorical"}}'
-        )
-    infinite(cells, values)
-    return pd.Series(values, cells.index, name=cells.name)
-
-
-def infinite(cells: pd.Series, values: np.ndarray) -> None:
-    """SchemaError where one of the values is infinite."""
-    bad = np.isinf(values)
-    if bad.any():
-        raise SchemaError(
-            f"column {cells.name!r} must hold finite numbers; {bad.sum()} of {len(cells)} cells are "
-            f"infinite:\n{listing(cells, bad)}\nReplace them, or leave them empty (missing)"
-        )
+    found = bad_cells(cells, bad, "must hold numbers")
+    found += bad_cells(cells, np.isinf(values), INFINITE)
+    return pd.Series(values, cells.index, name=cells.name), found
 
 
 def text(value: object) -> str | None:
@@ -124,8 +94,8 @@ def text(value: object) -> str | None:
     return f"-{number}" if word.startswith("-") and number != "0" else number
 
 
-def categories(cells: pd.Series) -> pd.Series:
-    """object of str, None where missing."""
+def categories(cells: pd.Series) -> Converted:
+    """object of str, None where missing. SchemaError: the column holds lists or other objects."""
     try:
         codes, values = pd.factorize(cells.astype(object))
     except TypeError as error:
@@ -134,7 +104,7 @@ def categories(cells: pd.Series) -> pd.Series:
             f'leave it out with column_types={{"{cells.name}": "ignore"}}'
         ) from error
     names = np.array([*(text(v) for v in values), None], dtype=object)  # code -1 takes the last
-    return pd.Series(names[codes], cells.index, dtype=object, name=cells.name)
+    return pd.Series(names[codes], cells.index, dtype=object, name=cells.name), []
 
 
 def stamps(cells: pd.Series) -> tuple[pd.Series, np.ndarray]:
@@ -157,16 +127,47 @@ def _iso(value: object) -> object:
     return value if hasattr(value, "year") else None
 
 
-def dates(cells: pd.Series) -> pd.Series:
-    """datetime64 in UTC without a zone, NaT where missing. SchemaError: a cell that is no date."""
+def dates(cells: pd.Series) -> Converted:
+    """datetime64 in UTC without a zone, NaT where missing. Bad: what is no date."""
     parsed, bad = stamps(cells)
-    if bad.any():
-        raise SchemaError(
-            f"column {cells.name!r} must hold dates as YYYY-MM-DD, with or without a time; "
-            f"{bad.sum()} of {len(cells)} cells do not:\n{listing(cells, bad)}\nRepair them, leave "
-            f'them empty (missing), or fit with column_types={{"{cells.name}": "categorical"}}'
-        )
-    return parsed
+    reason = "must hold dates as YYYY-MM-DD, with or without a time"
+    return parsed, bad_cells(cells, bad, reason)
+
+
+CONVERT: Mapping[str, Callable[[pd.Series], Converted]] = {
+    "numeric": numbers,
+    "categorical": categories,
+    "datetime": dates,
+}
+
+
+def converted(frame: pd.DataFrame, columns: Iterable[Column]) -> list[pd.Series]:
+    """The columns, each of the type of its kind; a kind that has none as it is given.
+
+    SchemaError: cells of any of them that are no number, infinite or no date, in one report.
+    """
+    parts: list[pd.Series] = []
+    bad: list[BadCell] = []
+    for column in columns:
+        cells: Any = frame[column.name]
+        if column.kind in CONVERT:
+            cells, found = CONVERT[column.kind](cells)
+            bad += found
+        parts.append(cells)
+    if bad:
+        raise SchemaError(_report(bad))
+    return parts
+
+
+def _report(bad: list[BadCell]) -> str:
+    lines = listing(bad, lambda b: f"{b.where}: column {b.column!r} {b.reason}, got {b.value}")
+    words = sorted({b.column for b in bad if b.reason != INFINITE})[:SHOWN]
+    kinds = ", ".join(f'"{name}": "categorical"' for name in words)
+    return (
+        f"every cell must be of its column's kind or missing; {len(bad)} are neither:\n{lines}\n"
+        "Repair them, or leave them empty (missing)"
+        + (f", or fit with column_types={{{kinds}}}" if words else "")
+    )
 
 
 def side_by_side(parts: list[pd.Series], index: pd.Index) -> pd.DataFrame:

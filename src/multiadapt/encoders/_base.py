@@ -9,10 +9,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from multiadapt.errors import SpecError
 from multiadapt.spec import Spec
 from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
 
-__all__ = ["Encoder", "EncoderSpec", "Learned", "Origin", "Standardize"]
+__all__ = [
+    "Encoder",
+    "EncoderSpec",
+    "Learned",
+    "Origin",
+    "Standardize",
+    "at_least",
+    "pooled_site",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,28 @@ class EncoderSpec(Spec, ABC):
     @abstractmethod
     def build(self, stream: Stream, network: nn.Module | None, name: str) -> Encoder:
         """The encoder of one stream. `name` is the network's, for `Site.network`."""
+
+
+def at_least(spec: EncoderSpec, **least: int) -> None:
+    """SpecError where a named field is below its least value."""
+    for name, value in least.items():
+        if (given := getattr(spec, name)) < value:
+            raise SpecError(f"{name} must be at least {value}, got {given}")
+
+
+def pooled_site(encoder: Encoder, network: str) -> Site:
+    """Where the pooled vector of an encoder without stages is corrected."""
+    return Site(
+        stream=encoder.stream.name,
+        path="pooled",
+        role="pooled",
+        block=encoder.blocks,
+        in_width=encoder.width,
+        out_width=encoder.width,
+        network=network,
+        modality=encoder.stream.modality,
+        layout="vector",
+    )
 
 
 class Standardize(nn.Module):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from multiadapt.errors import EncoderError
@@ -39,7 +40,7 @@ def choose_folds(
     seed: int,
 ) -> Int[np.ndarray, " b"]:
     """Each training row's fold. A row outside the context shares the fold of its group, if any."""
-    units = np.arange(len(order)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = np.arange(len(order)) if groups is None else _units(groups)
     inside = np.unique(units[context])
     if len(inside) < 2:
         kind = "rows" if groups is None else "groups of rows"
@@ -52,6 +53,14 @@ def choose_folds(
     level = np.bincount(units[context], weights=order[context]) / np.maximum(size, 1)
     unit_fold[inside] = _dealt(level[inside], size[inside], min(folds, len(inside)), seed)
     return unit_fold[units]
+
+
+def _units(groups: np.ndarray) -> Int[np.ndarray, " b"]:
+    """Numbers of the groups; a missing one is a group of its own, as when rows are held out."""
+    codes, distinct = pd.factorize(groups)  # np.unique cannot sort None among words
+    missing = codes < 0
+    codes[missing] = len(distinct) + np.arange(missing.sum())
+    return codes
 
 
 def _dealt(

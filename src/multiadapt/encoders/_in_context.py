@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiadapt.attach import running
-from multiadapt.encoders._base import Encoder, Standardize
+from multiadapt.encoders._base import Encoder, Standardize, pooled_site
 from multiadapt.encoders._folds import choose_context, choose_folds, out_of_fold, strata
 from multiadapt.encoders._table import Vocabulary, frame_of
 from multiadapt.errors import EncoderError
@@ -98,19 +98,7 @@ class InContext(Encoder):
             return Tokens.single(self.pooled(deep.tensors["pooled"], present), present)
 
     def sites(self) -> tuple[Site, ...]:
-        return (
-            Site(
-                stream=self.stream.name,
-                path="pooled",
-                role="pooled",
-                block=self.blocks,
-                in_width=self.width,
-                out_width=self.width,
-                network=self.network,
-                modality="tabular",
-                layout="vector",
-            ),
-        )
+        return (pooled_site(self, self.network),)
 
     def set_width(self, width: int) -> None:
         self.width = width

@@ -112,15 +112,17 @@ class _ImageEncoder(Encoder):
         if guests is not None:
             raise EncoderError(f"{self.stream.name}: image encoders do not take guests yet")
         present = inputs.count > 0
-        single = inputs.items == len(inputs) and bool((inputs.count == 1).all())
+        if inputs.items == 0:  # an invented picture would move what adapters learn and count
+            nothing = torch.zeros(len(inputs), self.width, device=present.device)
+            return Tokens.single(nothing, present)
         with running(self.stream.name):
             if inputs.cut > self.blocks:
-                pooled = _mean(inputs.tensors["pooled"], inputs, single=single)
+                pooled = inputs.mean(inputs.tensors["pooled"])
                 return Tokens.single(self._corrected(pooled, present), present)
             state = self.backbone(_filled(inputs), inputs.cut, self.blocks)
-            tokens, pooled = (t[: inputs.items] for t in self.backbone.family.finish(state))
-            pooled = self._corrected(_mean(pooled, inputs, single=single), present)
-        x, mask = _side_by_side(tokens, inputs, single=single)
+            tokens, pooled = self.backbone.family.finish(state)
+            pooled = self._corrected(inputs.mean(pooled), present)
+        x, mask = _side_by_side(tokens, inputs)
         return Tokens(x, mask, pooled, pooled[:, None][:, :0])
 
     def sites(self) -> tuple[Site, ...]:
@@ -149,25 +151,15 @@ def _filled(inputs: Inputs) -> Tensor:
     return x if len(x) else x.new_zeros(1, *x.shape[1:])
 
 
-def _mean(items: Float[Tensor, "f d"], inputs: Inputs, *, single: bool) -> Float[Tensor, "b d"]:
-    """The mean over each row's files; zeros where it has none."""
-    if single:  # every row has one file: rows are items
-        return items
-    rows = torch.arange(len(inputs), device=items.device)
-    row = rows.repeat_interleave(inputs.count, output_size=len(items))
-    total = items.new_zeros(len(inputs), items.shape[1]).index_add(0, row, items)
-    return total / inputs.count.clamp_min(1)[:, None]
-
-
 def _side_by_side(
-    items: Float[Tensor, "f m d"], inputs: Inputs, *, single: bool
+    items: Float[Tensor, "f m d"], inputs: Inputs
 ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
     """Tokens of each row's files in one line, zeros after the last."""
     _, m, d = items.shape
     rows = len(inputs)
-    if single:
+    if inputs.single:
         return items, torch.ones(rows, m, dtype=torch.bool, device=items.device)
-    most = max(1, int(inputs.count.max()) if rows else 0)
+    most = int(inputs.count.max())
     mask = torch.arange(most, device=items.device) < inputs.count[:, None]
     x = items.new_zeros(rows, most, m, d).masked_scatter(mask[..., None, None], items)
     return x.reshape(rows, most * m, d), mask.repeat_interleave(m, dim=1)

@@ -16,7 +16,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from multiadapt.attach import running
-from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin, Standardize
+from multiadapt.encoders._base import (
+    Encoder,
+    EncoderSpec,
+    Learned,
+    Origin,
+    Standardize,
+    at_least,
+    pooled_site,
+)
 from multiadapt.encoders._table import MISSING, UNSEEN, Vocabulary, frame_of
 from multiadapt.errors import SpecError
 from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
@@ -44,9 +52,7 @@ class MLPEncoder(EncoderSpec):
     """A category seen in fewer training rows shares the embedding of unseen ones, and trains it."""
 
     def check(self) -> None:
-        for field in ("width", "depth", "embedding", "bins", "least"):
-            if getattr(self, field) < 1:
-                raise SpecError(f"{field} must be at least 1, got {getattr(self, field)}")
+        at_least(self, width=1, depth=1, embedding=1, bins=1, least=1)
         if not 0 <= self.dropout < 1:
             raise SpecError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 
@@ -118,19 +124,7 @@ class _MLP(Encoder):
             return Tokens.single(self.pooled(hidden, present), present)
 
     def sites(self) -> tuple[Site, ...]:
-        return (
-            Site(
-                stream=self.stream.name,
-                path="pooled",
-                role="pooled",
-                block=self.blocks,
-                in_width=self.width,
-                out_width=self.width,
-                network=self.network,
-                modality="tabular",
-                layout="vector",
-            ),
-        )
+        return (pooled_site(self, self.network),)
 
     def origin(self) -> Origin:
         return Origin("trained from scratch", licence="none needed")

@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
+from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin, at_least
 from multiadapt.encoders._fingerprint import fingerprint
 from multiadapt.encoders._in_context import Context, InContext, grouped, standardised
 from multiadapt.encoders._table import Vocabulary
-from multiadapt.errors import EncoderError, ExtraError, SpecError
+from multiadapt.errors import EncoderError, ExtraError
 from multiadapt.types import Stream
 
 __all__ = ["TabPFNEncoder"]
@@ -51,9 +51,7 @@ class TabPFNEncoder(EncoderSpec):
     """Training rows that are kept as context, at least 2; more are sampled evenly over the labels."""
 
     def check(self) -> None:
-        for field, least in (("members", 1), ("folds", 2), ("max_context", 2)):
-            if getattr(self, field) < least:
-                raise SpecError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        at_least(self, members=1, folds=2, max_context=2)
 
     def open(self, kind: Literal["classification", "regression", "multilabel"]) -> nn.Module:
         try:

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
+from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin, at_least
 from multiadapt.encoders._folds import blocks
 from multiadapt.encoders._in_context import Context, InContext, grouped, standardised
 from multiadapt.encoders._tabicl import Memory, TabICLNetwork, open_tabicl
 from multiadapt.encoders._table import Vocabulary
 from multiadapt.encoders._views import Views
-from multiadapt.errors import EncoderError, SpecError
+from multiadapt.errors import EncoderError
 from multiadapt.types import Stream
 
 __all__ = ["TabularEncoder"]
@@ -49,9 +49,7 @@ class TabularEncoder(EncoderSpec):
     larger by far; no cell is stored, but nobody promises that none can be guessed from the vectors."""
 
     def check(self) -> None:
-        for field, least in (("members", 1), ("folds", 2), ("max_context", 2)):
-            if getattr(self, field) < least:
-                raise SpecError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        at_least(self, members=1, folds=2, max_context=2)
 
     def open(self, kind: Literal["classification", "regression", "multilabel"]) -> nn.Module:
         return open_tabicl(self.source, kind)

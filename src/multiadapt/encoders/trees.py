@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from multiadapt.attach import running
-from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
+from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin, at_least
 from multiadapt.encoders._forest import Forest, Rows, grow
 from multiadapt.encoders._table import Vocabulary, frame_of
 from multiadapt.errors import EncoderError, SpecError
@@ -46,9 +46,7 @@ class TreesEncoder(EncoderSpec):
     """Rounds without a better score on a held-out tenth of the rows. None: all rows, all rounds."""
 
     def check(self) -> None:
-        for field, least in (("max_iter", 1), ("max_leaf_nodes", 2), ("min_samples_leaf", 1)):
-            if getattr(self, field) < least:
-                raise SpecError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        at_least(self, max_iter=1, max_leaf_nodes=2, min_samples_leaf=1)
         if self.learning_rate <= 0:
             raise SpecError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.l2 < 0:

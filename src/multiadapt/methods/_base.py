@@ -31,7 +31,7 @@ class Training(Spec):
     """Epochs without a better validation loss before it stops; None: never."""
     weight_decay: float = 0.01
     accumulate: int = 1
-    """Batches whose gradients are summed before a step."""
+    """Batches whose mean gradient makes one step."""
     clip: float | None = None
     """Largest norm of the gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -42,8 +42,12 @@ class Training(Spec):
         for field in ("epochs", "batch_size", "accumulate", "decay_every"):
             if getattr(self, field) < 1:
                 raise SpecError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if self.learning_rate <= 0:
-            raise SpecError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for field in ("learning_rate", "decay", "clip"):
+            if getattr(self, field) is not None and getattr(self, field) <= 0:
+                raise SpecError(f"{field} must be above 0, got {getattr(self, field)}")
+        for field in ("weight_decay", "patience"):
+            if getattr(self, field) is not None and getattr(self, field) < 0:
+                raise SpecError(f"{field} must be at least 0, got {getattr(self, field)}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Method(Spec, ABC):
 
     folder: ClassVar[str] = "methods"
     training: ClassVar[Training] = Training()
+    validates: ClassVar[bool] = True
+    """Whether rows held out for validation are of use; if not, all rows train."""
 
     def uses(self, stream: Stream) -> bool:
         """Whether the method reads this stream. Default: all."""

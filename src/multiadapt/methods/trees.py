@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from multiadapt.attach import Adapter
 from multiadapt.encoders._base import EncoderSpec
@@ -15,6 +16,8 @@ __all__ = ["Trees"]
 @dataclass(frozen=True)
 class Trees(Method):
     """scikit-learn's HistGradientBoosting; nothing is trained by gradient."""
+
+    validates: ClassVar[bool] = False
 
     trees: TreesEncoder = TreesEncoder()
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from pandas.util import hash_array
 
 from multiadapt import __version__
 from multiadapt.errors import ArtifactError
@@ -18,7 +17,7 @@ from multiadapt.spec import Spec
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.tasks._metrics import Measured
 
-__all__ = ["Cell", "Store", "digest", "table_digest"]
+__all__ = ["Cell", "Store", "digest"]
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,6 @@ def digest(method: str, run: str, *what: object) -> str:
     text = json.dumps([method, run, __version__, *what], default=_plain, sort_keys=True)
     short = re.sub(r"[^\w.=-]+", "-", method)[:60].strip("-")
     return f"{short}-{run}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def table_digest(frame: pd.DataFrame) -> str:
-    """A hash of the cells and the column names, not of what files hold."""
-    total = hashlib.sha256(json.dumps(list(frame)).encode())
-    for name in frame:
-        cells = frame[name]
-        if cells.dtype == object:
-            cells = cells.map(repr)  # lists and arrays have no hash
-        total.update(hash_array(cells.to_numpy()).tobytes())  # type: ignore[operator]
-    return total.hexdigest()
 
 
 def _plain(value: Any) -> Any:

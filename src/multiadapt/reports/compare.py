@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
 
+from multiadapt.data.digest import table_digest
 from multiadapt.data.splits import folds
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitted import Fitted
-from multiadapt.reports._cells import Cell, Store, digest, table_digest
+from multiadapt.reports._cells import Cell, Store, digest
 from multiadapt.reports.evidence import Evidence, OverFolds, OverRows, Scored
 from multiadapt.reports.meter import Meter
 from multiadapt.tasks._metrics import LOWER

@@ -14,7 +14,27 @@ from multiadapt.encoders import _families
 from multiadapt.errors import EncoderError
 from multiadapt.types import Role, Site
 
-__all__ = ["Family", "families", "family_of", "fused", "map_sites", "transformer_sites"]
+__all__ = [
+    "TOWER_LAYERS",
+    "Family",
+    "families",
+    "family_of",
+    "fused",
+    "map_sites",
+    "transformer_sites",
+]
+
+TOWER_LAYERS: Mapping[Role, str] = {
+    "query": "encoder.layers.{}.self_attn.q_proj",
+    "key": "encoder.layers.{}.self_attn.k_proj",
+    "value": "encoder.layers.{}.self_attn.v_proj",
+    "out": "encoder.layers.{}.self_attn.out_proj",
+    "ffn_in": "encoder.layers.{}.mlp.fc1",
+    "ffn_out": "encoder.layers.{}.mlp.fc2",
+    "ffn": "encoder.layers.{}.mlp",
+    "block": "encoder.layers.{}",
+}
+"""Where each role lies in the library's vision towers."""
 
 
 class Family(ABC):

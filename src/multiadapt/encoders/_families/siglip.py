@@ -8,21 +8,10 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from multiadapt.encoders._families._base import Family, transformer_sites
-from multiadapt.types import Role, Site
+from multiadapt.encoders._families._base import TOWER_LAYERS, Family, transformer_sites
+from multiadapt.types import Site
 
 __all__ = ["Siglip"]
-
-_LAYERS: dict[Role, str] = {
-    "query": "encoder.layers.{}.self_attn.q_proj",
-    "key": "encoder.layers.{}.self_attn.k_proj",
-    "value": "encoder.layers.{}.self_attn.v_proj",
-    "out": "encoder.layers.{}.self_attn.out_proj",
-    "ffn_in": "encoder.layers.{}.mlp.fc1",
-    "ffn_out": "encoder.layers.{}.mlp.fc2",
-    "ffn": "encoder.layers.{}.mlp",
-    "block": "encoder.layers.{}",
-}
 
 
 class Siglip(Family):
@@ -51,4 +40,6 @@ class Siglip(Family):
         return tokens, pooled
 
     def sites(self) -> tuple[Site, ...]:
-        return transformer_sites(self.network, ("embeddings", 3), _LAYERS, self.blocks, self.width)
+        return transformer_sites(
+            self.network, ("embeddings", 3), TOWER_LAYERS, self.blocks, self.width
+        )

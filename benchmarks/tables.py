@@ -1,0 +1,170 @@
+"""Write the tables of docs/benchmarks.md from the CSVs of benchmarks/results.
+
+    python benchmarks/tables.py            # --check: change nothing, fail where the page would differ
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is one of `TABLES`.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs/benchmarks.md"
+MARKED = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def compared(file: str, metric: str, **where: str) -> str:
+    """Methods of a comparison, best first; nothing where it has not run."""
+    table = read(file)
+    for column, value in where.items() if len(table) else ():
+        table = table[table[column] == value]
+    if len(table):
+        table = table.sort_values(metric, ascending=False)
+    rows = [_method(row, metric) for _, row in table.iterrows()]
+    return markdown(rows) + origin(table)
+
+
+def _method(row: pd.Series, metric: str) -> dict[str, str]:
+    same = row["method"] == row["against"]
+    gap = "itself" if same else f"{row['difference']:+.3f}{interval(row, 'difference', '+.3f')}"
+    found = {
+        "method": row["method"],
+        metric: f"{row[metric]:.3f}{interval(row, metric)}",
+        f"minus {row['against']}": gap,
+        "p": "" if same else f"{row['p']:.3f}",
+    }
+    if "f1_macro" in row:
+        found["macro F1"] = f"{row['f1_macro']:.3f}"
+    return found | {
+        "trained": f"{row['trainable']:,.0f}",
+        "seconds": f"{row['seconds']:.0f}",
+        "peak MB": f"{row['peak_mb']:.0f}",
+        "runs": f"{row['runs']:.0f}",
+        "load": f"{row['load']:.1f}",
+    }
+
+
+def step_time() -> str:
+    table = read("step_time.csv")
+    rows = [
+        {
+            "variant": row["variant"],
+            "batch": f"{row['batch']}",
+            "multiadapt, ms": f"{row['ours_ms']:.1f}",
+            "by hand, ms": f"{row['by_hand_ms']:.1f}",
+            "ratio of a step": f"{row['step_ratio']:.3f}{interval(row, 'step_ratio')}",
+            "ratio of an epoch": f"{row['epoch_ratio']:.3f}",
+            "steps": f"{row['steps']}",
+            "load": f"{row['load']:.1f}",
+        }
+        for _, row in table.iterrows()
+    ]
+    return markdown(rows) + origin(table)
+
+
+def memory() -> str:
+    table = read("memory.csv")
+    rows = [
+        {
+            "variant": row["variant"],
+            "batch": f"{row['batch']}",
+            "step, MB": f"{row['step_mb']:.0f}",
+            "of Full": f"{row['step_percent_of_full']:.0f} %",
+            "prefix kept, MB": f"{row['kept_mb']:.0f}",
+            "prefix kept, of Full": f"{row['kept_percent_of_full']:.0f} %",
+            "with the weights, of Full": f"{row['process_percent_of_full']:.0f} %",
+            "the paper": f"{row['paper_percent_of_full']:g} %",
+        }
+        for _, row in table.iterrows()
+    ]
+    return markdown(rows) + origin(table)
+
+
+def decode() -> str:
+    table = read("decode.csv")
+    rows = [
+        {
+            "pictures": row["dataset"],
+            "to pixels": f"{row['pixels']}",
+            "threads": f"{row['reader_threads']}",
+            "multiadapt, a second": f"{row['multiadapt_per_second']:.0f}",
+            "bare, a second": f"{row['bare_per_second']:.0f}",
+            "ratio": f"{row['ratio']:.2f}{interval(row, 'ratio', '.2f')}",
+            "load": f"{row['load']:.1f}",
+        }
+        for _, row in table.iterrows()
+    ]
+    return markdown(rows) + origin(table)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "fashion": lambda: compared("fashion.csv", "accuracy"),
+    "fashion-starter": lambda: compared("fashion_starter.csv", "accuracy"),
+    "houses-without-18": lambda: compared(
+        "houses.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
+    ),
+    "houses-with-18": lambda: compared(
+        "houses.csv", "r2_log", zipcode="with", trunk="resnet18-trunk"
+    ),
+    "houses-without-50": lambda: compared(
+        "houses.csv", "r2_log", zipcode="without", trunk="resnet50-trunk"
+    ),
+    "step-time": step_time,
+    "memory": memory,
+    "decode": decode,
+}
+
+
+def read(file: str) -> pd.DataFrame:
+    path = HERE / "results" / file
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+
+def interval(row: pd.Series, name: str, form: str = ".3f") -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if pd.isna(low) else f" [{low:{form}}, {high:{form}}]"
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    if not rows:
+        return "Not measured yet.\n"
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([str(row[n]) for n in names] for row in rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def origin(table: pd.DataFrame) -> str:
+    """The command, commits, versions and machine of the rows, in one line."""
+    if table.empty:
+        return ""
+    one = {n: "; ".join(dict.fromkeys(table[n].astype(str))) for n in ("versions", "machine")}
+    commits = sorted({c for cell in table["commit"].astype(str) for c in cell.split()})
+    command = table["command"].iloc[0]
+    return f"\n`{command}`, commit {', '.join(commits)}; {one['machine']}; {one['versions']}.\n"
+
+
+def filled(page: str) -> str:
+    def one(found: re.Match[str]) -> str:
+        return f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}<!-- end -->"
+
+    return MARKED.sub(one, page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    page = PAGE.read_text(encoding="utf-8")
+    new = filled(page)
+    if given.check and new != page:
+        sys.exit(f"{PAGE.name} does not hold what the CSVs say; run python benchmarks/tables.py")
+    PAGE.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
