@@ -75,7 +75,7 @@ def one(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
 
     def step(image: Inputs) -> None:
         image = encoders["photo"].prefix(image, cut)
-        scores = model({"tabular": table, "photo": image})
+        scores = model({"tabular": table, "photo": image}).scores
         torch.nn.functional.cross_entropy(scores, answer).backward()
         optimizer.step()
         optimizer.zero_grad()

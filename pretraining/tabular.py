@@ -388,6 +388,7 @@ class Run:
         self.step = 0
         self.seconds = 0.0
         self.led_by_clock = 0
+        self.held_out = math.nan
 
     def progress(self) -> float:
         """The share of the run that is done, by steps, or by the clock if that is ahead."""
@@ -415,7 +416,9 @@ class Run:
         return loss.item(), guessing_loss(self.options.task, drawn).item()
 
     def save(self, path: Path) -> None:
-        state = {name: getattr(self, name) for name in ("step", "seconds", "led_by_clock")}
+        state = {
+            name: getattr(self, name) for name in ("step", "seconds", "led_by_clock", "held_out")
+        }
         state["model"] = self.model.state_dict()
         state["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
         unfinished = path.with_suffix(".part")
@@ -440,12 +443,12 @@ def train(run: Run, training: list[Table], batches: list, log: Path) -> None:
         recent.append(run.learn(training))
         if run.step % options.every == 0 or run.progress() >= 1:
             loss, guess = np.mean(recent, axis=0)
-            held_out = held_out_loss(run.model, options.task, batches, run.device)
+            run.held_out = held_out_loss(run.model, options.task, batches, run.device)
             say(
                 log,
                 f"step {run.step} minutes {run.seconds / 60:.1f} "
                 f"steps/s {run.step / run.seconds:.2f} loss {loss:.4f} guessing {guess:.4f} "
-                f"held-out {held_out:.4f} led by clock {run.led_by_clock}",
+                f"held-out {run.held_out:.4f} led by clock {run.led_by_clock}",
             )
             run.save(checkpoint)
             recent.clear()
@@ -457,7 +460,7 @@ def say(log: Path, line: str) -> None:
         file.write(line + "\n")
 
 
-def export(run: Run, folder: Path, dtype: torch.dtype) -> None:
+def export(run: Run, folder: Path, dtype: torch.dtype, guess: float) -> None:
     """The package's two files: what TabICL's constructor takes, and the tensors."""
     folder.mkdir(parents=True, exist_ok=True)
     options = run.options
@@ -476,6 +479,8 @@ def export(run: Run, folder: Path, dtype: torch.dtype) -> None:
             "steps": run.step,
             "planned_steps": options.steps,
             "minutes": round(run.seconds / 60, 1),
+            "held_out_loss": round(run.held_out, 4),
+            "held_out_guessing": round(guess, 4),
             "tabicl": version("tabicl"),
             "torch": version("torch"),
             "started_from": before.get("origin"),
@@ -509,11 +514,11 @@ def main() -> None:
     training, held_out = load_tables(folder, options.chunks)
     run = Run(options)
     batches = held_out_batches(held_out, options.task)
-    guess = np.mean([guessing_loss(options.task, drawn).item() for drawn in batches])
+    guess = float(np.mean([guessing_loss(options.task, drawn).item() for drawn in batches]))
     size = sum(p.numel() for p in run.model.parameters())
     say(options.log, f"{len(training)} tables, {size} parameters, held-out guessing {guess:.4f}")
     train(run, training, batches, options.log)
-    export(run, options.out / STARTERS[options.task], torch.float16)
+    export(run, options.out / STARTERS[options.task], torch.float16, guess)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tiny import make_table
 
+from multiadapt import fitting
 from multiadapt import Frozen, MultimodalClassifier, MultimodalRegressor, TIAdapter, Training
 from multiadapt.data.splits import LeakWarning
 from multiadapt.errors import CellError, SchemaError, SpecError, TargetError
@@ -420,3 +421,31 @@ def test_file_in_another_folder_with_validation_marks(network, tmp_path) -> None
     model = classifier(network).fit(tmp_path / "table.parquet", label="kind", split_column="part")
     assert model.fitted_.info["validation"]["accuracy"]["value"] >= 0
     assert len(model.predict(frame)) == 60  # the table's folder is remembered
+
+
+@pytest.mark.parametrize(
+    ("online", "source", "words"),
+    [
+        (False, "starter", "the small starter encoder is used (no network); name a pretrained one"),
+        (True, "microsoft/resnet-50", "'microsoft/resnet-50' from the hub is used"),
+    ],
+)
+def test_what_is_used_when_nothing_is_named_is_said(
+    online, source, words, table, monkeypatch, caplog
+) -> None:
+    opened: list[object] = []
+
+    def stop(streams, specs, kind) -> None:
+        opened.extend(specs.values())
+        raise KeyError("far enough")
+
+    monkeypatch.setattr(fitting, "_online", lambda: online)
+    monkeypatch.setattr(fitting, "build_encoders", stop)
+    frame = pd.DataFrame(
+        {"photo": pd.Series(list(np.zeros((9, 8, 8, 3), np.uint8))), "price": np.arange(9.0) ** 2}
+    )
+    model = regressor(None, encoders=None, column_types={"photo": "image"})
+    with caplog.at_level("INFO", "multiadapt"), pytest.raises(KeyError, match="far enough"):
+        model.fit(frame, label="price")
+    assert [spec.source for spec in opened] == [source]
+    assert words in caplog.text
