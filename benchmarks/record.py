@@ -43,7 +43,7 @@ def command(script: str, given: argparse.Namespace) -> str:
 
 
 def commit() -> str:
-    """The commit of the working tree, with a plus where files differ from it."""
+    """The commit of the working tree, with a plus where the package's files differ from it."""
     here = Path(__file__).parent
     short = _git(here, "rev-parse", "--short", "HEAD")
     return (short or "none") + ("+" if _git(here, "status", "--porcelain", "../src") else "")

@@ -21,10 +21,11 @@ from multiadapt import (
 )
 from multiadapt.cli import main
 from multiadapt.cli._comparing import _divided, _entries
+from multiadapt.data.digest import table_digest
 from multiadapt.errors import ArtifactError, ExtraError, SchemaError, SpecError
 from multiadapt.reports import compare as module
 from multiadapt.reports import meter
-from multiadapt.reports._cells import Store, digest, table_digest
+from multiadapt.reports._cells import Store, digest
 from multiadapt.reports.compare import Compared, Design, compare
 from multiadapt.reports.evidence import OverFolds, OverRows, Scored
 from multiadapt.reports.meter import Meter

@@ -21,7 +21,7 @@ from multiadapt.data.images import Reading
 from multiadapt.encoders._base import Encoder
 from multiadapt.types import Inputs
 
-__all__ = ["BLOCK", "Feed", "pooled_rows"]
+__all__ = ["BLOCK", "Feed"]
 
 BLOCK = 64
 """Rows that are read and moved to the cut together."""
@@ -117,7 +117,7 @@ class Feed:
         found: list[Tensor] = []
         for inputs in self._stream_in_order(stream):
             deep = encoder.prefix(inputs.to(self.device), encoder.blocks + 1)
-            vectors = pooled_rows(deep)
+            vectors = deep.mean(deep.tensors["pooled"])
             found.append(vectors[deep.count > 0].cpu())
         return torch.cat(found)
 
@@ -174,13 +174,3 @@ class Feed:
             "again in every epoch; raise `memory` above %.1f GB to keep it",
             stream, need, len(self), need,
         )  # fmt: skip
-
-
-def pooled_rows(inputs: Inputs) -> Float[Tensor, "b d"]:
-    """Mean over the items of each row of inputs at the deepest cut; zeros for a row without any."""
-    vectors = inputs.tensors["pooled"]
-    if inputs.items == len(inputs) and bool((inputs.count == 1).all()):
-        return vectors
-    total = vectors.new_zeros(len(inputs), vectors.shape[1])
-    row = torch.arange(len(inputs), device=vectors.device).repeat_interleave(inputs.count)
-    return total.index_add(0, row, vectors) / inputs.count.clamp_min(1)[:, None]

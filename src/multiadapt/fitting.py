@@ -112,6 +112,8 @@ def fit(
         measure=_measure(target, validation) if validation is not None else None,
         session=replace(session, identity=_identity(plan, schema, model, rows, validation)),
     )
+    if plan.on_error == "raise":
+        feeds[0].reading.finish()  # a file that broke while it trained
     _say_end(history, training)
     model.eval()
     info = _info(rows, validation, history)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import column_or_1d
 
-from multiadapt.data.splits import LeakWarning
+from multiadapt.data.splits import LeakWarning, group_codes
 from multiadapt.data.tables import Table
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitting import Rows
@@ -78,7 +78,8 @@ def rows_of(frame: pd.DataFrame, y: Any, roles: Roles, at: np.ndarray | None = N
     """The rows at these positions (None: all) with their labels, weights and groups."""
     weight = _per_row(frame, roles.sample_weight, "sample_weight")
     weight = np.ones(len(frame)) if weight is None else weight
-    groups = _per_row(frame, roles.groups, "groups")
+    named = _per_row(frame, roles.groups, "groups")
+    groups = None if named is None else group_codes(named)
     labels = labels_of(frame, y, roles.label)
     places = np.arange(len(frame))
     rows = Rows(frame, labels, weight, groups, places).take(places if at is None else at)

@@ -1,6 +1,6 @@
 """What `fit` and `compare` do with a request: choose the task, build estimators, run them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,15 +157,7 @@ def _show_fit(model: MultimodalClassifier | MultimodalRegressor) -> None:
     info = model.fitted_.info
     click.echo("")
     if "validation" in info:
-        click.echo(f"validation on {info['validation_rows']} given rows, 95 % intervals:")
+        click.echo(
+            f"validation on {info['validation_rows']} rows, which chose the epoch; 95 % intervals:"
+        )
         show_table(pd.DataFrame(info["validation"]).T, index=True)
-    elif best := _best_epoch(info["history"]):
-        names = {"validation_metric": model.fitted_.target.metric, "validation_loss": "loss"}
-        words = [f"{names[k]} {best[k]:.4g}" for k in names if k in best]
-        rows = info["validation_rows"]
-        click.echo(f"validation on {rows} rows held out of training: {', '.join(words) or 'none'}")
-
-
-def _best_epoch(history: Mapping[str, Any]) -> Mapping[str, float]:
-    epochs: Sequence[Mapping[str, float]] = history["epochs"]
-    return epochs[history["best_epoch"] - 1] if epochs and history["best_epoch"] else {}

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.util import hash_array as hash_values
+from pandas import util
 
 __all__ = ["table_digest"]
 
 
 def table_digest(frame: pd.DataFrame) -> str:
     """A hash of the cells and the column names, not of what files hold."""
+    hashing: Any = util  # its names are not typed
     total = hashlib.sha256(json.dumps(list(frame)).encode())
     for name in frame:
         cells = frame[name]
         if cells.dtype == object:
             cells = cells.map(repr)  # lists and arrays have no hash
         values: Any = cells.to_numpy()
-        total.update(np.asarray(hash_values(values)).tobytes())
+        total.update(np.asarray(hashing.hash_array(values)).tobytes())
     return total.hexdigest()
