@@ -238,7 +238,7 @@ def test_one_row_can_be_encoded():
         (pd.Series([True, None, False], dtype=object), r"none in 1 of 3 rows \(1\)"),
         (pd.Series([np.nan] * 20), r"20 of 20 rows \(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\.\)"),
         (pd.Series([1.0, np.inf, -np.inf]), r"infinite in 2 of 3 rows \(1, 2\)"),
-        (pd.Series([1.0, 2.5, 3.0]), r"whole numbers; .* such as 2\.5 in 1 of 3 rows \(1\)"),
+        (pd.Series([1.0, 2.5, 3.0]), r"whole numbers, .* such as 2\.5 in 1 of 3 rows \(1\)"),
         (pd.Series([1, "a", "b"]), "must all be of one type.*got 2 str, 1 int; convert"),
         (pd.Series([1, True, 0], dtype=object), "got 2 int, 1 bool"),
         (pd.Series([1, 2.0], dtype=object), "got 1 int, 1 float"),
