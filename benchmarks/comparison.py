@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import record
 
-from multiadapt.reports._cells import Cell, Store, digest, table_digest
+from multiadapt.reports._cells import Cell, Store, digest
 from multiadapt.reports.compare import Design, _costs, _evidence, _line, _Run, _Work
 from multiadapt.reports.evidence import Scored
 
@@ -27,7 +27,7 @@ class Comparison:
         self.frame, self.design, self.runs = frame, design, runs
         self.store = Store(folder)
         self.work = _Work(frame, design, self.store, print)
-        self.table = table_digest(frame)
+        self.table = self.work.table
         self.cells: dict[str, dict[str, Cell]] = {}
 
     def estimator(self, name: str, estimator: Any, run: _Run, *, fit: bool) -> None:
