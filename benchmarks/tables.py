@@ -92,8 +92,8 @@ def decode() -> str:
             "pictures": row["dataset"],
             "to pixels": f"{row['pixels']}",
             "threads": f"{row['reader_threads']}",
-            "multiadapt, a second": f"{row['multiadapt_per_second']:.0f}",
-            "bare, a second": f"{row['bare_per_second']:.0f}",
+            "multiadapt, a CPU second": f"{row['multiadapt_per_cpu_second']:.0f}",
+            "bare, a CPU second": f"{row['bare_per_cpu_second']:.0f}",
             "ratio": f"{row['ratio']:.2f}{interval(row, 'ratio', '.2f')}",
             "load": f"{row['load']:.1f}",
         }

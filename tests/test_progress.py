@@ -32,10 +32,11 @@ def test_quiet_says_nothing(capfd) -> None:
 
 
 def test_without_a_terminal_there_are_lines_and_no_bar(capfd) -> None:
+    line = "column size: numeric " + "x" * 200
     with showing(verbose=True) as tell:
-        logging.getLogger("multiadapt").info("column size: numeric " + "x" * 200)
+        logging.getLogger("multiadapt").info(line)
         tell(Event(1, 1, 1, 1, 0.5, 1.0))
-    assert capfd.readouterr().err == "column size: numeric " + "x" * 200 + "\n"
+    assert capfd.readouterr().err == line + "\n"
     assert not logging.getLogger("multiadapt").handlers
 
 
