@@ -70,16 +70,21 @@ class Comparison:
         return [self._row(name, base, metric) for name in self.cells if self._common(name, base)]
 
     def _row(self, name: str, base: str, metric: str) -> dict[str, Any]:
-        runs = self._common(name, base)
+        """Metrics over all runs of the method, the difference over those that the base has too."""
+        runs, pairs = self._common(name, name), self._common(name, base)
         cells = [self.cells[name][r.name] for r in runs]
-        evidence = _evidence(self.design, runs)
-        one, other = self._scored(name, runs), self._scored(base, runs)
-        line = _line(one, other, metric, evidence, same=name == base)
+        one, other = self._scored(name, pairs), self._scored(base, pairs)
+        line = _line(one, other, metric, _evidence(self.design, pairs), same=name == base)
+        if len(runs) > len(pairs):
+            whole = self._scored(name, runs)
+            alone = _line(whole, whole, metric, _evidence(self.design, runs), same=True)
+            line = alone | {k: v for k, v in line.items() if k == "p" or k.startswith("difference")}
         return {
             "method": name,
             "against": base,
             **line,
             **_costs(cells),
+            "pairs": len(pairs),
             "epochs": sum(c.record["epochs"] for c in cells) / len(cells),
             "load": round(sum(c.record["load"] for c in cells) / len(cells), 1),
             "commit": " ".join(sorted({c.record["commit"] for c in cells})),

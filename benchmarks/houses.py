@@ -113,7 +113,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     logging.getLogger("multiadapt").setLevel(logging.WARNING)
-    record.write(given.out, list(work(given)), record.origin("houses.py", given))
+    rows = list(work(given))
+    whole = argparse.Namespace(
+        **{**vars(given), "methods": None, "only_zipcode": None, "folds": None}
+    )
+    record.write(given.out, rows, record.origin("houses.py", whole))
 
 
 if __name__ == "__main__":

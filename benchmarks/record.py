@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -71,7 +72,6 @@ def machine() -> str:
 
 def versions() -> str:
     import sklearn
-    import tabicl
     import torch
     import transformers
 
@@ -79,7 +79,7 @@ def versions() -> str:
         "multiadapt": __version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "tabicl": getattr(tabicl, "__version__", "unknown"),
+        "tabicl": metadata.version("tabicl"),
         "scikit-learn": sklearn.__version__,
         "python": platform.python_version(),
     }

@@ -36,7 +36,7 @@ def _method(row: pd.Series, metric: str) -> dict[str, str]:
         "method": row["method"],
         metric: f"{row[metric]:.3f}{interval(row, metric)}",
         f"minus {row['against']}": gap,
-        "p": "" if same else f"{row['p']:.3f}",
+        "p": "" if same or pd.isna(row["p"]) else f"{row['p']:.3f}",
     }
     if "f1_macro" in row:
         found["macro F1"] = f"{row['f1_macro']:.3f}"
@@ -45,6 +45,7 @@ def _method(row: pd.Series, metric: str) -> dict[str, str]:
         "seconds": f"{row['seconds']:.0f}",
         "peak MB": f"{row['peak_mb']:.0f}",
         "runs": f"{row['runs']:.0f}",
+        "pairs": f"{row['pairs']:.0f}",
         "load": f"{row['load']:.1f}",
     }
 

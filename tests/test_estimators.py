@@ -334,7 +334,7 @@ def test_table_at_predict(table) -> None:
 
 
 def test_unknown_names_are_refused(network, table, photos) -> None:
-    with pytest.raises(SpecError, match="no methods is named 'ti-adaptor'; there are"):
+    with pytest.raises(SpecError, match="none of the methods is named 'ti-adaptor'; there are"):
         regressor(network, "ti-adaptor").fit(table, label="price", root=photos)
     with pytest.raises(SpecError, match=r"encoders are named by modality or column; \['img'\]"):
         regressor(network, encoders={"img": "starter"}).fit(table, label="price", root=photos)

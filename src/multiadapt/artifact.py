@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from multiadapt import __version__
@@ -36,6 +37,7 @@ __all__ = ["FORMAT", "check_place", "fetch", "load", "push", "save"]
 FORMAT = 1
 """Bumped when the layout changes; the last one stays readable."""
 
+_FILES = {"README.md", "adapter.safetensors", "config.json", "context.safetensors"}
 _TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 _GOLDEN_SEED = 20_011
 
@@ -47,21 +49,40 @@ def save(fitted: Fitted, folder: str | Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
         _write(fitted, Path(part) / "new")
+        old = Path(part) / "old"
         if folder.exists():
-            folder.rename(Path(part) / "old")  # a kill between the two leaves both in `part`
-        (Path(part) / "new").rename(folder)
+            folder.rename(old)  # a kill between the two leaves both in `part`
+        try:
+            (Path(part) / "new").rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
 
 
 def check_place(folder: Path) -> None:
     """ArtifactError where something that is no artifact of ours would be replaced."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
+    others = (
+        sorted({f.name for f in folder.iterdir()} - _FILES) if folder.is_dir() else [folder.name]
+    )
+    if not others and {"format", "multiadapt"} <= set(_json(folder / "config.json")):
+        return
+    raise ArtifactError(
+        f"{folder} holds other files {others or ['config.json']}; name a new folder or an earlier artifact"
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object; ArtifactError where it is none."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}
-    if not {"format", "multiadapt"} <= set(config):
-        raise ArtifactError(f"{folder} holds other files; name a new folder or an earlier artifact")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} must hold a JSON object, got {type(found).__name__}")
+    return found
 
 
 def load(
@@ -82,7 +103,9 @@ def load(
         fitted.model.eval()
         _check_golden(fitted, config["golden"], folder)
     except (KeyError, TypeError, AttributeError, SpecError) as error:
-        raise ArtifactError(f"{folder / 'config.json'} is damaged: {error!r}") from error
+        raise ArtifactError(
+            f"{folder / 'config.json'} is damaged: {error!r}; restore it from a copy, or fit again"
+        ) from error
     fitted.model.to(torch.device(device))
     return fitted
 
@@ -95,6 +118,9 @@ def _rebuilt(
     training, target = Training.from_dict(config["training"]), task.restore(config["target"])
     streams = {s.name: s for s in schema.streams()}
     kept = [streams[name] for name in config["encoders"]]
+    known = {s.name for s in kept} | {s.modality for s in kept}
+    if unknown := sorted(moved.keys() - known):
+        raise ArtifactError(f"encoders names {unknown}; this model has {sorted(known)}")
     specs = {s.name: _encoder_spec(config["encoders"][s.name], s, moved) for s in kept}
     try:
         built = build_encoders(kept, specs, target.kind)
@@ -155,10 +181,7 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise ArtifactError(f"{folder} is no saved model: it has no config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON: {error}") from error
+    config = _json(path)
     if config.get("format") != FORMAT:
         raise ArtifactError(
             f"{path} has format {config.get('format')!r}; this version ({__version__}) reads {FORMAT}"
@@ -208,7 +231,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    save_file({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, path)
+    flat = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
+    path.write_bytes(to_bytes(flat))  # `save_file` would let nobody else read it
 
 
 def _golden(fitted: Fitted, seed: int) -> np.ndarray:

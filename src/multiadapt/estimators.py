@@ -90,6 +90,8 @@ class _Multimodal(BaseEstimator, ABC):
         roles = Roles(names, split_column, groups, sample_weight)
         table = self._table(X, root)
         roles.check(table.frame)
+        if table.root is not None and not table.root.is_dir():
+            raise SpecError(f"root must be an existing folder, got {str(table.root)!r}")
         rows, held = roles.split(table, y)
         if val_data is not None:
             held = self._given(val_data, roles, held, table.root, root)
@@ -466,6 +468,10 @@ def _is_table(X: Source) -> bool:
 
 
 def _device(name: str | None) -> torch.device:
+    if name is not None and name.startswith("cuda") and not torch.cuda.is_available():
+        raise SpecError(
+            f"device {name!r} needs a GPU that torch sees, and there is none; use 'cpu'"
+        )
     try:
         return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:

@@ -180,7 +180,7 @@ def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
     unknown = [k for k in plan.encoders if k not in known]
     if unknown:
         raise SpecError(
-            f"encoders are named by modality or column; {unknown} are neither of {sorted(known)}"
+            f"encoders are named by modality or column; {unknown} are none of {sorted(known)}"
         )
     if "image" in plan.encoders and not any(s.modality == "image" for s in streams):
         raise SchemaError(

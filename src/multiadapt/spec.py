@@ -105,7 +105,8 @@ def resolve(folder: str, name: str) -> type[Any]:
     """The one public spec of `folder/name.py`; `-` may stand for `_`."""
     stem = name.replace("-", "_")
     if stem not in names(folder):
-        raise SpecError(f"no {folder} is named {name!r}; there are {', '.join(names(folder))}")
+        there = ", ".join(n.replace("_", "-") for n in names(folder))
+        raise SpecError(f"none of the {folder} is named {name!r}; there are {there}")
     module = importlib.import_module(f"multiadapt.{folder}.{stem}")
     found = [getattr(module, n) for n in module.__all__]
     return next(

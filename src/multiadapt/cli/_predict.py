@@ -67,15 +67,19 @@ def _predict(
     folder: Path, path: Path, out: Path, chunk: int, *, proba: bool, keep: Sequence[str], given: Mapping[str, Any]
 ) -> None:  # fmt: skip
     from multiadapt.data.tables import TableWriter, read_chunks
+    from multiadapt.errors import SpecError
     from multiadapt.estimators import load
 
     root = given["root"] or path.parent
     start = 0
     with TableWriter(out) as writer:
         fitted = load(folder, encoders=given["encoder"], device=given["device"]).fitted_
+        if proba and fitted.target.kind == "regression":
+            raise SpecError("a regression has no probabilities; leave --proba out")
         for rows in read_chunks(path, chunk):
+            kept = _kept(rows, keep, start)
             scores = fitted.scores(rows, root, given["on_error"])
-            kept, found = _kept(rows, keep, start), _columns(fitted.target, scores, proba=proba)
+            found = _columns(fitted.target, scores, proba=proba)
             _check_names(list(kept), list(found))
             writer.write(kept.assign(**found))
             start += len(rows)

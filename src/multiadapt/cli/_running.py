@@ -35,6 +35,8 @@ def fit(
     """Fit, print what was trained and how well, save."""
     if out is not None:
         check_place(out)
+    if out is None:
+        click.echo("this model is not saved: name a folder with --out to keep it", err=True)
     table = read(request)
     task = task_of(request, table.frame)
     model = estimator(request, method, task, request.changes)
@@ -52,7 +54,6 @@ def fit(
     )
     _show_fit(model)
     if out is None:
-        click.echo("not saved: name a folder with --out to keep it", err=True)
         return
     model.save(out)
     click.echo(f"saved in {out}", err=True)
@@ -136,12 +137,23 @@ def _guessed(labels: pd.Series | pd.DataFrame, separator: str | None) -> tuple[s
         return "multilabel", f"the cells of {name} are lists"
     count = different.nunique()
     if not is_numeric_dtype(labels) or is_bool_dtype(labels):
+        _check_words(different.astype(str))
         return "classification", f"{name} holds {count} different words"
     if (different % 1 != 0).any():
         return "regression", f"{name} holds numbers with fractions"
     if count > MANY:
         return "regression", f"{name} holds {count} different numbers, more than {MANY}"
     return "classification", f"{name} holds {count} different whole numbers, at most {MANY}"
+
+
+def _check_words(words: pd.Series) -> None:
+    """A column of numbers with a slip in one cell is no column of classes."""
+    odd = words[pd.to_numeric(words, errors="coerce").isna()]
+    if 0 < len(odd) <= len(words) // 2:
+        raise SpecError(
+            f"{words.name!r} holds {len(words) - len(odd)} numbers and {len(odd)} cells that are none, such "
+            f"as {odd.iloc[0]!r} in row {odd.index[0]}; repair them, or name the task with --task"
+        )
 
 
 def _has_arrays(labels: pd.Series) -> bool:

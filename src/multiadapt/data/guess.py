@@ -24,7 +24,7 @@ import pandas as pd
 
 from multiadapt.data.images import files, locate, opens
 from multiadapt.data.values import absent, plain, stamps, text
-from multiadapt.errors import CellError
+from multiadapt.errors import CellError, SchemaError
 from multiadapt.types import Kind
 
 __all__ = ["guess"]
@@ -161,6 +161,12 @@ def _of_files(cells: pd.Series, root: Path) -> Answer | None:
             f"{good} {counted} open as images; not {sample.iloc[first]!r}: {reasons[first]}; "
             f'if it is an image column, column_types={{"{cells.name}": "image"}}'
         )
+        if named == n:  # leaving it out would train on the table alone and look as if it had worked
+            raise SchemaError(
+                f"column {cells.name!r} holds names of pictures, but {why}. Pass root= (--root) with the "
+                f'folder of the files; or declare it "image", which reports or, with '
+                f'on_error="missing" (--on-error missing), lists the bad ones; or declare it "ignore"'
+            )
         LOG.warning("column %r is left out: %s", cells.name, why)
         return "ignore", why
     media: tuple[tuple[Kind, Marks], ...] = (("audio", SOUNDS), ("video", FILMS))

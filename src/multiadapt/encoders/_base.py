@@ -135,10 +135,13 @@ def pooled_site(encoder: Encoder, network: str) -> Site:
 
 
 class Standardize(nn.Module):
-    """Zero mean and unit deviation per feature, by statistics of the training rows' frozen embeddings.
+    """Zero mean, and the same deviation 1/sqrt(d) for each of the d features, by statistics of the
+    training rows' frozen embeddings: a row's vector has a length of about 1.
 
     Pretrained networks differ in the scale of their embeddings by orders of magnitude; one learning
-    rate suits all after this. Identity until `fit`. A missing cell stays zero, which is the mean.
+    rate suits all after this. With a deviation of 1, wide embeddings would drown narrow ones, and one
+    AdamW step of the head would move its output by d times the learning rate. Identity until `fit`. A
+    missing cell stays zero, which is the mean.
     """
 
     mean: Tensor
@@ -155,7 +158,8 @@ class Standardize(nn.Module):
             return
         deviation = x.std(0, correction=0)
         self.mean.copy_(x.mean(0))
-        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0))
+        scale = torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0)
+        self.scale.copy_(scale * x.shape[1] ** -0.5)
 
     def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
         return torch.where(present[:, None], (x - self.mean) * self.scale, 0.0)

@@ -36,7 +36,7 @@ class Training(Spec):
     """Largest norm of the gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
     normalize: bool = True
-    """Standardise every frozen embedding by its mean and deviation over the training rows."""
+    """Standardise every frozen embedding over the training rows, to a length of about 1."""
 
     def check(self) -> None:
         for field in ("epochs", "batch_size", "accumulate", "decay_every"):

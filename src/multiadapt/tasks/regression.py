@@ -100,7 +100,7 @@ def _numbers(column: pd.Series, *, log: bool) -> Float[np.ndarray, " n"]:
             f"a regression target must be numbers; column {column.name!r} has others, such as"
             f" {examples(wrong, column)}; classes are for the task classification"
         )
-    values = column.to_numpy(float)
+    values = column.map(float).to_numpy(float)  # words may be numbers
     infinite = np.isinf(values)
     if infinite.any():
         raise TargetError(
