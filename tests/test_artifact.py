@@ -270,3 +270,25 @@ def test_hub_round_trip(
     again = from_pretrained("somebody/houses", revision="main")
     assert again.predict(table, root=photos).equals(model.predict(table))
     assert from_pretrained(str(saved)).predict(table).equals(model.predict(table))
+
+
+def test_notes_beside_a_model_are_not_thrown_away(copied: Path) -> None:
+    (copied / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"holds other files \['notes.txt'\]"):
+        load(copied).save(copied)
+    assert (copied / "notes.txt").read_text() == "mine"
+
+
+def test_unknown_encoder_name_at_load_is_refused(copied: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"encoders names \['picture'\]; this model has"):
+        load(copied, encoders={"picture": "starter"})
+
+
+def test_config_that_is_no_object_is_refused(copied: Path) -> None:
+    (copied / "config.json").write_text("[]")
+    with pytest.raises(ArtifactError, match="must hold a JSON object, got list"):
+        load(copied)
+
+
+def test_all_files_of_a_model_have_the_same_mode(saved: Path) -> None:
+    assert len({f.stat().st_mode for f in saved.iterdir()}) == 1

@@ -401,5 +401,16 @@ def test_warnings_are_one_line(csv: Path, small: list[str], tmp_path: Path) -> N
     table.to_csv(tmp_path / "table.csv", index=False)
     words = ["--label", "kind", "--split-column", "split", *small, "--quiet"]
     done = call("fit", tmp_path / "table.csv", *words)
-    assert done.stderr.startswith("Warning: 1 files stand in both train and val")
-    assert done.stderr.count("\n") == 2  # the other line says that nothing was saved
+    said, warned = done.stderr.splitlines()
+    assert said.startswith("this model is not saved")
+    assert warned.startswith("Warning: 1 files stand in both train and val")
+
+
+def test_one_slip_in_a_column_of_numbers_does_not_make_classes(csv: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(csv)[["size", "price"]].astype({"price": str})
+    table.loc[3, "price"] = "12,50"
+    table.to_csv(tmp_path / "table.csv", index=False)
+    done = call("fit", tmp_path / "table.csv", "--label", "price", code=2)
+    assert "39 numbers and 1 cells that are none, such as '12,50' in row 3" in done.stderr
+    done = call("fit", tmp_path / "table.csv", "--label", "price", "--task", "regression", code=2)
+    assert "'12,50' in 1 of 40 rows (3)" in done.stderr

@@ -8,6 +8,7 @@ import pandas as pd
 import polars
 import pyarrow
 import pytest
+import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -458,3 +459,16 @@ def test_what_is_used_when_nothing_is_named_is_said(
         model.fit(frame, label="price")
     assert [spec.source for spec in opened] == [source]
     assert words in caplog.text
+
+
+def test_wrong_root_is_refused(network, table, tmp_path) -> None:
+    with pytest.raises(SpecError, match="root must be an existing folder"):
+        classifier(network).fit(table, label="kind", root=tmp_path / "nothing")
+    with pytest.raises(SchemaError, match="column 'front' holds names of pictures"):
+        classifier(None).fit(table.drop(columns="price"), label="kind", root=tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_absent_gpu_is_told(table) -> None:
+    with pytest.raises(SpecError, match="device 'cuda' needs a GPU that torch sees"):
+        regressor(None, device="cuda").fit(table[["size", "price"]], label="price")
