@@ -315,7 +315,7 @@ def test_regression_loss_is_the_squared_error():
         (pd.Series([], dtype=float), "at least one row, got 0"),
         (pd.Series([1.0, None], name="y"), r"column 'y' has none in 1 of 2 rows \(1\)"),
         (pd.Series([1.0, np.inf], index=["a", "b"]), r"infinite in 1 of 2 rows \('b'\)"),
-        (pd.Series(["1,200", "90"]), r"such as '1,200' in 2 of 2 rows"),
+        (pd.Series(["1,200", "90"]), r"such as '1,200' in 1 of 2 rows"),
         (pd.Series([5, "many"], name="y"), r"'y' has others, such as 'many' in 1 of 2 rows \(1\)"),
         (
             pd.Series([True, False]),

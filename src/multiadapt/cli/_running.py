@@ -148,7 +148,8 @@ def _guessed(labels: pd.Series | pd.DataFrame, separator: str | None) -> tuple[s
 
 def _check_words(words: pd.Series) -> None:
     """A column of numbers with a slip in one cell is no column of classes."""
-    odd = words[pd.to_numeric(words, errors="coerce").isna()]
+    numbers: Any = pd.to_numeric(words, errors="coerce")
+    odd = words[numbers.isna()]
     if 0 < len(odd) <= len(words) // 2:
         raise SpecError(
             f"{words.name!r} holds {len(words) - len(odd)} numbers and {len(odd)} cells that are none, such "

@@ -95,12 +95,15 @@ def _numbers(column: pd.Series, *, log: bool) -> Float[np.ndarray, " n"]:
     wrong = np.zeros(len(column), bool)
     if not is_numeric_dtype(column) or is_bool_dtype(column):
         wrong = np.fromiter((not _is_number(v) for v in column), bool, len(column))
+        parsed: Any = pd.to_numeric(column.where(wrong, 0).astype(object), errors="coerce")
+        slips = wrong & parsed.isna().to_numpy(bool)
+        wrong = slips if slips.any() else wrong  # one "12,50" made all the others words too
     if wrong.any():
         raise TargetError(
             f"a regression target must be numbers; column {column.name!r} has others, such as"
             f" {examples(wrong, column)}; classes are for the task classification"
         )
-    values = column.map(float).to_numpy(float)  # words may be numbers
+    values = column.to_numpy(float)
     infinite = np.isinf(values)
     if infinite.any():
         raise TargetError(
