@@ -315,7 +315,7 @@ def _data(feed: Feed | None, rows: Rows, target: Target) -> Data:
 def _identity(
     plan: Plan, schema: Schema, model: AdaptedModel, rows: Rows, validation: Rows | None
 ) -> str:
-    """A hash of all that a run's weights depend on, but for the number of epochs."""
+    """A hash of what a run's weights depend on, but for the epochs and the bytes of the pictures."""
     told: list[Any] = [plan.method.to_dict(), plan.task.to_dict(), plan.on_error, schema.to_dict()]
     told += [model.encoder(s).origin().sha256 for s in model.streams]
     for part in (rows, validation):

@@ -68,7 +68,8 @@ class Store:
 
 
 def digest(method: str, run: str, *what: object) -> str:
-    """A file name for a cell, which differs where anything differs that its scores depend on."""
+    """A file name for a cell, which differs where options, rows or encoders' names differ; not where the
+    bytes of a picture or of an encoder's weights do."""
     text = json.dumps([method, run, __version__, *what], default=_plain, sort_keys=True)
     short = re.sub(r"[^\w.=-]+", "-", method)[:60].strip("-")
     return f"{short}-{run}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
