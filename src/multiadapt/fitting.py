@@ -85,10 +85,10 @@ def fit(
     rows: Rows,
     validation: Rows | None,
     *,
-    session: Session | None = None,
+    session: Session,
 ) -> Fitted:
     """Look at the columns, build the encoders, train, and keep what a prediction needs."""
-    started, session = time.monotonic(), session or Session()
+    started = time.monotonic()
     if len(rows) < 2:
         samples = "1 sample" if len(rows) else "none"
         raise SchemaError(f"a table to fit must have at least 2 rows, got {samples}")
@@ -279,8 +279,8 @@ def _feeds(
     rows: Rows,
     validation: Rows | None,
     given: Mapping[str, Inputs],
-) -> tuple[Feed, Feed | None]:
-    """Feeds of training and validation rows, all cells found readable, embeddings standardised."""
+) -> list[Feed]:
+    """Feeds of the training rows and of the validation rows, if there are any: all cells found readable, embeddings standardised."""
     encoders = {s: model.encoder(s) for s in model.streams}
     reading, budget = _reading(plan), int(plan.memory * 1e9)
     found: list[Feed] = []
@@ -296,7 +296,7 @@ def _feeds(
     reading.finish()
     if training.normalize:
         _standardize(found[0])
-    return found[0], found[1] if len(found) > 1 else None
+    return found
 
 
 def _standardize(feed: Feed) -> None:
@@ -305,9 +305,7 @@ def _standardize(feed: Feed) -> None:
             encoder.pooled.fit(feed.pooled(name).to(feed.device))
 
 
-def _data(feed: Feed | None, rows: Rows, target: Target) -> Data:
-    if feed is None:
-        raise SchemaError("validation rows have no feed")
+def _data(feed: Feed, rows: Rows, target: Target) -> Data:
     weight = torch.tensor(rows.weight, dtype=torch.float32)  # a copy: pandas' arrays are read-only
     return Data(feed, torch.tensor(target.encode(rows.labels)), weight)
 

@@ -118,8 +118,6 @@ def _task_options(request: Request, task: str, changes: Mapping[str, Any]) -> di
         raise SpecError(
             f"the task {task} has no option {unknown}; it has {', '.join(_TASK_OPTIONS[task])}"
         )
-    if task == "multilabel" and len(request.label) == 1 and "separator" not in given:
-        return given  # cells that are lists already; others are refused with their values
     if task == "classification" and len(request.label) > 1:
         raise SpecError(
             f"classification has one label column, got {list(request.label)}; use multilabel"
