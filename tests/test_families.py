@@ -3,20 +3,28 @@
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from torch import Tensor, nn
+from contracts import (
+    Change,
+    cuts_give_the_whole_pass,
+    guests_see_and_are_not_seen,
+    shake,
+    sites_are_live,
+)
+from torch import Tensor
 
-from multiadapt.attach import Adapter, attach
+from multiadapt.attach import attach
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._families._base import families
 from multiadapt.encoders.image import ImageEncoder
 from multiadapt.errors import EncoderError
-from multiadapt.types import Inputs, Site, Stream
+from multiadapt.types import Inputs, Stream
 
 SIDE = 32  # pixels
 PLAIN: dict[str, Any] = {
@@ -93,35 +101,6 @@ needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason
 EVERY = [*CASES, *(pytest.param(name, marks=needs_timm) for name in TIMM)]
 
 
-class Change(Adapter):
-    """Rescales every channel by its own factor: keys move too, where a constant would not."""
-
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        factor = 1 + 0.5 * torch.randn(site.out_width, generator=torch.Generator().manual_seed(0))
-        shape = (1, -1, 1, 1) if site.layout == "map" else (-1,)
-        self.factor = nn.Parameter(factor.view(shape))
-
-    def forward(self, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        return y * self.factor + 0.1
-
-
-def shake(network: nn.Module) -> None:
-    """Random weights that say something: the libraries' initial ones are nearly silent."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if "running_var" in name:
-                tensor.uniform_(0.5, 1.5, generator=generator)
-            elif tensor.is_floating_point():
-                scale = 1 / tensor[0].numel() ** 0.5 if tensor.ndim > 1 else 0.3
-                tensor.normal_(
-                    1.0 if tensor.ndim == 1 and "weight" in name else 0.0,
-                    scale,
-                    generator=generator,
-                )
-
-
 @pytest.fixture(scope="module", params=EVERY)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -175,18 +154,15 @@ def test_whole_pass_is_the_librarys_own(name: str, encoder: Encoder) -> None:
 
 
 def test_every_cut_gives_the_whole_pass(encoder: Encoder) -> None:
-    inputs = batch(encoder, 1, 1, 1)
-    whole = encoder(inputs)
-    for cut in range(encoder.blocks + 2):
-        state = encoder.prefix(inputs, cut)
-        assert state.cut == cut
-        assert not any(t.requires_grad for t in state.tensors.values())
-        assert all(t.is_contiguous() for t in state.tensors.values())
-        found = encoder(state)
-        # Convolutions round differently where a state was made contiguous.
-        torch.testing.assert_close(found.pooled, whole.pooled, rtol=1e-5, atol=1e-5)
-        if cut <= encoder.blocks:
-            torch.testing.assert_close(found.x, whole.x, rtol=1e-5, atol=1e-5)
+    cuts_give_the_whole_pass(encoder, partial(batch, encoder))
+
+
+def test_guests_see_and_are_not_seen(encoder: Encoder) -> None:
+    if encoder.hosts(0) == "blocks":
+        guests_see_and_are_not_seen(encoder, partial(batch, encoder))
+    else:  # a CNN: whoever wants to look looks at the last tokens
+        assert encoder.hosts(0) == "tokens"
+        assert encoder(batch(encoder, 1), torch.zeros(2, encoder.width)).guests.shape[1] == 0
 
 
 def test_a_prefix_continues_a_prefix_and_leaves_it_alone(encoder: Encoder) -> None:
@@ -203,15 +179,7 @@ def test_a_prefix_continues_a_prefix_and_leaves_it_alone(encoder: Encoder) -> No
 
 
 def test_every_site_is_live(encoder: Encoder) -> None:
-    inputs = batch(encoder, 1, 1, 1, 1)
-    with torch.inference_mode():
-        before = encoder(inputs).pooled
-        for site in encoder.sites():
-            attachment = attach(encoder, {site: Change(site)})
-            moved = (encoder(inputs).pooled - before).abs().max()
-            attachment.remove()
-            assert moved > 1e-3 * before.std(), f"{site.key} has no effect"
-        assert torch.equal(encoder(inputs).pooled, before)
+    sites_are_live(encoder, partial(batch, encoder))
 
 
 def test_an_adapter_is_live_from_its_own_cut_and_gets_gradient(encoder: Encoder) -> None:
@@ -369,7 +337,7 @@ def test_a_classifiers_checkpoint_gives_its_trunk(tmp_path: Path) -> None:
 
 
 def test_each_known_architecture_opens_without_memory() -> None:
-    names = [name for family in families() for name in family.known]
+    names = [name for family in families("image") for name in family.known]
     with torch.device("meta"):
         for name in names:
             encoder = built(ImageEncoder(f"random:{name}"))

@@ -20,7 +20,7 @@ import multiadapt
 from multiadapt.adapters.conv_bottleneck import ConvBottleneck
 from multiadapt.attach import Adapter, attach
 from multiadapt.encoders._base import Encoder
-from multiadapt.encoders._families._pixels import Preparation
+from multiadapt.encoders._families._pixels import PixelPreparation
 from multiadapt.encoders.image import ImageEncoder
 from multiadapt.errors import EncoderError, ExtraError, SpecError
 from multiadapt.spec import resolve
@@ -53,7 +53,7 @@ def built(spec: ImageEncoder, stream: str = "photo") -> Encoder:
     return spec.build(Stream(stream, "image", ()), spec.open("classification"), "net")
 
 
-def preparation(spec: ImageEncoder) -> Preparation:
+def preparation(spec: ImageEncoder) -> PixelPreparation:
     return spec.open("classification").preparation  # type: ignore[return-value]
 
 
@@ -89,23 +89,23 @@ PROCESSORS: dict[str, Any] = {
 def test_pixels_are_the_librarys_own(name: str) -> None:
     images = pictures((60, 60), (50, 90), (101, 45), (30, 31), (7, 13))
     expected = PROCESSORS[name](images, return_tensors="pt").pixel_values
-    found = Preparation.of(PROCESSORS[name], None).tensor(images)
+    found = PixelPreparation.of(PROCESSORS[name], None).pixels(images)
     torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
     assert found.is_contiguous()
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_another_size_is_a_square_prepared_in_the_same_way(name: str) -> None:
-    found = Preparation.of(PROCESSORS[name], 48)
-    assert found.tensor(pictures((60, 100))).shape == (1, 3, 48, 48)
-    assert (found.short is None) == (Preparation.of(PROCESSORS[name], 56).short is None)
+    found = PixelPreparation.of(PROCESSORS[name], 48)
+    assert found.pixels(pictures((60, 100))).shape == (1, 3, 48, 48)
+    assert (found.short is None) == (PixelPreparation.of(PROCESSORS[name], 56).short is None)
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 40), (2000, 3000)])
 def test_pictures_of_any_shape_pass(size: tuple[int, int], resize: str) -> None:
     image = np.full((*size, 3), 200, dtype=np.uint8)
-    found = Preparation(32, 32).resized(resize).tensor([image])  # type: ignore[arg-type]
+    found = PixelPreparation(32, 32).resized(resize).pixels([image])  # type: ignore[arg-type]
     expected = torch.tensor([200 / 255]).sub(torch.tensor([0.485, 0.456, 0.406]))
     expected = expected / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(found, expected.view(1, 3, 1, 1).expand(1, 3, 32, 32))
@@ -114,7 +114,7 @@ def test_pictures_of_any_shape_pass(size: tuple[int, int], resize: str) -> None:
 def test_a_long_picture_is_cut_in_its_middle() -> None:
     image = np.zeros((10, 1000, 3), dtype=np.uint8)
     image[:, 490:510] = 255
-    found = Preparation(20, 20, 20, mean=(0.0,) * 3, std=(1.0,) * 3).tensor([image])[0]
+    found = PixelPreparation(20, 20, 20, mean=(0.0,) * 3, std=(1.0,) * 3).pixels([image])[0]
     assert found[:, :, 1:-1].min() > 0.9
 
 
@@ -408,12 +408,6 @@ def test_a_timm_network_without_a_family_is_refused() -> None:
 def test_too_small_a_size_is_refused() -> None:
     with pytest.raises(EncoderError, match="pictures of at least 16 pixels, got size=8"):
         ImageEncoder("random:vit-tiny", size=8).open("classification")
-
-
-def test_guests_are_refused(folder: Path) -> None:
-    encoder = built(ImageEncoder(str(folder), size=32))
-    with pytest.raises(EncoderError, match="photo: image encoders do not take guests yet"):
-        encoder(encoder.prepare([[]]), torch.zeros(1, 16))
 
 
 def test_a_cut_that_is_passed_or_beyond_the_end_is_refused(folder: Path) -> None:

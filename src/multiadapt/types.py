@@ -15,11 +15,13 @@ from torch import Tensor
 __all__ = [
     "Cells",
     "Column",
+    "Convolution",
     "Inputs",
     "Kind",
     "Labels",
     "Role",
     "Site",
+    "Sound",
     "Stream",
     "Tokens",
 ]
@@ -31,6 +33,7 @@ Kind: TypeAlias = Literal[
     "image",
     "audio",
     "video",
+    "vector",
     "datetime",
     "identifier",
     "ignore",
@@ -47,14 +50,26 @@ Role: TypeAlias = Literal[
     "ffn",
     "cross",
     "norm",
+    "conv",
     "block",
     "pooled",
     "entry",
 ]
 
 Cells: TypeAlias = object
-"""What an encoder prepares: a DataFrame for a tabular stream; for an image stream a sequence with
-one list per row, of RGB arrays (h, w, 3) uint8, empty where the cell is missing."""
+"""What an encoder prepares: a DataFrame for a tabular stream; for any other a sequence with one list
+per row, empty where the cell is missing: of RGB arrays (h, w, 3) uint8, of texts, of sounds, of vectors
+(d,) float32."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One recording, mixed to mono."""
+
+    samples: Float[np.ndarray, " t"]
+    """float32, full scale is -1 to 1."""
+    rate: int
+    """Samples per second."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Stream:
-    """What one encoder reads: all tabular columns together, or one image column."""
+    """What one encoder reads: all tabular columns together, or one column of another kind."""
 
     name: str
     modality: str
@@ -146,10 +161,26 @@ class Inputs:
 
     @staticmethod
     def join(parts: Sequence["Inputs"]) -> "Inputs":
-        """The rows of all parts, in order. Parts have passed the same cut."""
+        """The rows of all parts, in order. Parts have passed the same cut.
+
+        Sequences of different lengths are padded to the longest with zeros, which their masks show.
+        """
         names = parts[0].tensors
-        tensors = {k: torch.cat([p.tensors[k] for p in parts]) for k in names}
+        tensors = {k: _stacked([p.tensors[k] for p in parts]) for k in names}
         return Inputs(tensors, torch.cat([p.count for p in parts]), parts[0].cut)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    lengths = {p.shape[1] for p in parts if p.ndim > 1}
+    if len(lengths) < 2:
+        return torch.cat([*parts])
+    rows, longest = sum(len(p) for p in parts), max(lengths)
+    together = parts[0].new_zeros(rows, longest, *parts[0].shape[2:])
+    start = 0
+    for part in parts:
+        together[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return together
 
 
 @dataclass(frozen=True)
@@ -168,6 +199,17 @@ class Tokens:
     def single(pooled: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> "Tokens":
         """Tokens of an encoder that gives one vector a row."""
         return Tokens(pooled[:, None], present[:, None], pooled, pooled[:, None][:, :0])
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The shape of a convolution, as torch's layers name it."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -195,8 +237,13 @@ class Site:
     part: tuple[int, int] | None = None
     """Slice of a fused output such as qkv."""
     layout: Literal["tokens", "map", "vector"] = "tokens"
+    convolution: Convolution | None = None
+    """Set where the path is a convolution."""
+    index: int = 0
+    """Which of several places with one role in one block."""
 
     @property
     def key(self) -> str:
         """stream/block/role: stable across library versions; saved tensors are named by it."""
-        return f"{self.stream}/{self.block}/{self.role}"
+        key = f"{self.stream}/{self.block}/{self.role}"
+        return f"{key}.{self.index}" if self.index else key

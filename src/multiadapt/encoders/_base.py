@@ -58,6 +58,8 @@ class Encoder(nn.Module, ABC):
     """True where all parameters start at random and every method trains them."""
     pooled: "Standardize"
     """What the pooled vector passes last; a site of role "pooled" corrects its output."""
+    entrance: int | None = None
+    """The block before which guests join the tokens; None: it takes none. The model sets it."""
 
     def learn(self, cells: Cells, labels: Labels, seed: int) -> Inputs | None:
         """Called once per fit with the training rows. May return the training rows' own inputs, where
@@ -76,6 +78,15 @@ class Encoder(nn.Module, ABC):
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
         """From the inputs' cut onward, with the adapters of this stream live."""
 
+    def hosts(self, cut: int) -> Literal["blocks", "tokens", "vector"]:
+        """How a guest may look at this stream when all before `cut` is frozen: from inside the blocks,
+        at the last tokens, or at the one vector that there is. Default: the vector."""
+        return "vector"
+
+    def remarks(self) -> list[str]:
+        """What `prepare` noticed since it was last asked, such as "12 texts are cut". Default: nothing."""
+        return []
+
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:
         """Every place where an adapter may be attached, paths relative to this module."""
@@ -90,11 +101,17 @@ class Encoder(nn.Module, ABC):
     def restore(self, learned: Learned) -> None:
         """The inverse of `learned`."""
 
-    def cut_for(self, sites: Collection[Site], native: Collection[str]) -> int:
-        """The deepest cut before everything trained: adapters at `sites`, own parameters `native`."""
+    def cut_for(
+        self, sites: Collection[Site], native: Collection[str], *, tokens: bool = False
+    ) -> int:
+        """The deepest cut before everything trained: adapters at `sites`, own parameters `native`.
+
+        `tokens`: the last tokens are read too, so that the pooled vector alone is too deep.
+        """
         if native or self.trained:
             return 0
-        return min((s.block for s in sites if s.role != "pooled"), default=self.blocks + 1)
+        deepest = self.blocks if tokens and self.hosts(0) != "vector" else self.blocks + 1
+        return min((s.block for s in sites if s.role != "pooled"), default=deepest)
 
 
 class EncoderSpec(Spec, ABC):
@@ -161,5 +178,8 @@ class Standardize(nn.Module):
         scale = torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0)
         self.scale.copy_(scale * x.shape[1] ** -0.5)
 
+    def scaled(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return (x - self.mean) * self.scale
+
     def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        return torch.where(present[:, None], (x - self.mean) * self.scale, 0.0)
+        return torch.where(present[:, None], self.scaled(x), 0.0)

@@ -1,13 +1,14 @@
-"""What is known about one kind of image network: its cut, its pooled vector, its sites."""
+"""What is known about one kind of network: its cut, its pooled vector, its sites, its guests."""
 
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from multiadapt.encoders import _families
@@ -17,12 +18,17 @@ from multiadapt.types import Role, Site
 __all__ = [
     "TOWER_LAYERS",
     "Family",
+    "Note",
+    "Sight",
     "families",
     "family_of",
     "fused",
     "map_sites",
     "transformer_sites",
 ]
+
+Note: TypeAlias = Callable[[str, int], None]
+"""Told by a preparation what it did to how many items."""
 
 TOWER_LAYERS: Mapping[Role, str] = {
     "query": "encoder.layers.{}.self_attn.q_proj",
@@ -37,56 +43,87 @@ TOWER_LAYERS: Mapping[Role, str] = {
 """Where each role lies in the library's vision towers."""
 
 
+@dataclass(frozen=True)
+class Sight:
+    """Who looks at whom inside the blocks."""
+
+    mask: Bool[Tensor, "f n"] | None = None
+    """False where a token is padding; None: there is none. Guests are not counted here."""
+    guests: int = 0
+    """So many of the last tokens are guests: they look at the real tokens, by default nobody at them."""
+    visibility: Literal["read-only", "full"] = "read-only"
+
+    def pairs(self, state: Float[Tensor, "f n d"]) -> Bool[Tensor, "#f 1 #q k"] | None:
+        """True where token q of the state, guests included, looks at k; None: everybody at everybody."""
+        if self.guests == 0:
+            return None if self.mask is None else self.mask[:, None, None, :]
+        tokens, real = state.shape[1], self.mask
+        if real is None:
+            real = state.new_ones(1, tokens - self.guests, dtype=torch.bool)
+        seen = torch.nn.functional.pad(real, (0, self.guests), value=self.visibility == "full")
+        return seen[:, None, None, :].expand(-1, 1, tokens, tokens)
+
+
 class Family(ABC):
     """One opened network, run block by block. Leaves set all fields below in `__init__`."""
 
+    modality: ClassVar[str] = "image"
     classes: ClassVar[Mapping[str, str]]
     """A config's `model_type` to the transformers class that reads it; `timm:Class` for timm's."""
     options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of that class beside the config."""
     known: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Architectures by name, as config values with their `model_type`."""
+    hosts: ClassVar[bool] = False
+    """Whether guests may walk through its blocks beside the tokens, seeing and not being seen."""
 
     network: Any
     width: int
     """Width of the pooled vector."""
     blocks: int
     least: int
-    """Smallest side of a picture that the network can read, in pixels."""
+    """Smallest side of a picture that the network can read, in pixels; 0 for other modalities."""
 
     @abstractmethod
     def __init__(self, network: Any) -> None: ...
 
     @abstractmethod
-    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
-        """Stem or embeddings: the state that enters block 0."""
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
+        """Stem or embeddings: the state that enters block 0, and which of its tokens are real."""
 
     @abstractmethod
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         """The state after block `index`."""
 
     @abstractmethod
-    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        """The last state to tokens and the pooled vector."""
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        """The last state, without guests, to tokens and the pooled vector."""
+
+    def leave(self, guests: Float[Tensor, "f g d"]) -> Float[Tensor, "f g d"]:
+        """The guests' last state, after what a class token passes last. Default: as it is."""
+        return guests
 
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:
         """Every site, with paths relative to the network and no stream yet."""
 
 
-def families() -> tuple[type[Family], ...]:
-    """All families of this folder, in the order of their files' names."""
+def families(modality: str) -> tuple[type[Family], ...]:
+    """The families of this folder that read a modality, in the order of their files' names."""
     stems = sorted(m.name for m in pkgutil.iter_modules(_families.__path__))
     modules = (importlib.import_module(f"{_families.__name__}.{s}") for s in stems if s[0] != "_")
-    return tuple(getattr(module, name) for module in modules for name in module.__all__)
+    every = (getattr(module, name) for module in modules for name in module.__all__)
+    return tuple(family for family in every if family.modality == modality)
 
 
-def family_of(kind: str, source: str) -> type[Family]:
+def family_of(kind: str, modality: str, source: str) -> type[Family]:
     """The family that runs networks of a kind; EncoderError where there is none."""
-    found = {k: family for family in families() for k in family.classes}
+    found = {k: family for family in families(modality) for k in family.classes}
     if kind not in found:
         raise EncoderError(
-            f"{source} is a network of type {kind!r}, which cannot be adapted; "
+            f"{source} is a network of type {kind!r}, which cannot be adapted as {modality} encoder; "
             f"choose one of type {', '.join(sorted(found))}"
         )
     return found[kind]

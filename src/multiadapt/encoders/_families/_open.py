@@ -1,29 +1,39 @@
 """Opening a pretrained network: the package's own, a folder, a hub name, or random weights."""
 
-import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import nn
-from transformers import AutoConfig, AutoImageProcessor
+from torch import Tensor, nn
+from transformers import AutoConfig
 from transformers.utils import logging as library_logging
 from transformers.utils.hub import cached_file
 
 from multiadapt.encoders._base import Origin
-from multiadapt.encoders._families._base import Family, families, family_of
-from multiadapt.encoders._families._pixels import Preparation
+from multiadapt.encoders._families._base import Family, Note, families, family_of
 from multiadapt.encoders._fingerprint import fingerprint
-from multiadapt.errors import EncoderError, ExtraError
+from multiadapt.errors import EncoderError
 
-__all__ = ["Opened", "open_network"]
+__all__ = ["Opened", "Prepare", "Preparation", "explained", "open_network", "quiet", "sealed"]
+
+
+class Preparation(Protocol):
+    """From one modality's items, such as pictures, to what a network of it reads."""
+
+    def tensors(self, items: Sequence[Any], note: Note) -> dict[str, Tensor]:
+        """Each (f, ...), on the CPU, in order; called in several threads at once.
+
+        Sequences are padded at their end; "mask" (f, n) is then among the tensors. `note` is told
+        what was done to how many items, such as ("texts are longer than 128 tokens and cut", 3).
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,23 +41,25 @@ class Opened:
     """A network in evaluation mode without gradients, and what goes with it."""
 
     family: Family
-    preparation: Preparation
+    preparation: Any
+    """A `Preparation`."""
     origin: Origin
 
 
-def open_network(source: str, size: int | None, revision: str | None) -> Opened:
+Prepare: TypeAlias = Callable[[str | None, Any, str | None], Preparation]
+"""The preparation of a checkpoint: its folder or hub name (None: random weights), config, revision."""
+
+
+def open_network(source: str, modality: str, prepare: Prepare, revision: str | None) -> Opened:
     """The network that `source` names; EncoderError where it cannot be had."""
     if source.startswith("random:"):
-        opened = _random(source, size)
-    elif source.startswith("timm:"):
-        opened = _timm(source, size)
-    else:
-        opened = _pretrained(source, size, revision)
+        return sealed(_random(source, modality, prepare))
+    return sealed(_pretrained(source, modality, prepare, revision))
+
+
+def sealed(opened: Opened) -> Opened:
+    """The same in evaluation mode, without gradients, with tensors of its own and its hash taken."""
     network = _owned(opened.family.network.requires_grad_(False).eval())
-    if size is not None and size < opened.family.least:
-        raise EncoderError(
-            f"{source} reads pictures of at least {opened.family.least} pixels, got size={size}"
-        )
     return replace(opened, origin=replace(opened.origin, sha256=_hash(network)))
 
 
@@ -67,46 +79,31 @@ def _hash(network: nn.Module) -> str:
     return "" if any(p.is_meta for p in network.parameters()) else fingerprint(network)
 
 
-def _random(source: str, size: int | None) -> Opened:
+def _random(source: str, modality: str, prepare: Prepare) -> Opened:
     name = source.removeprefix("random:")
-    known = {k: (family, values) for family in families() for k, values in family.known.items()}
-    if name not in known and not name.startswith("timm:"):
+    known = {k: (f, values) for f in families(modality) for k, values in f.known.items()}
+    if name not in known:
+        also = ", timm:NAME" if modality == "image" else ""
         raise EncoderError(
-            f"no architecture is named {name!r}; there are {', '.join(sorted(known))}, timm:NAME"
+            f"no architecture is named {name!r}; there are {', '.join(sorted(known))}{also}"
         )
-    origin = Origin(source, licence="none: random weights")
+    family, values = known[name]
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
         torch.manual_seed(0)
-        if name not in known:
-            return replace(_timm(name, size, pretrained=False), origin=origin)
-        family, values = known[name]
         config = AutoConfig.for_model(**values)
         network = _class(family, config)(config, **family.options)
-    return Opened(family(network), Preparation(*_native(config, size)), origin)
+    origin = Origin(source, licence="none: random weights")
+    return Opened(family(network), prepare(None, config, None), origin)
 
 
-def _timm(source: str, size: int | None, *, pretrained: bool = True) -> Opened:
-    try:
-        timm = importlib.import_module("timm")
-    except ImportError as error:
-        raise ExtraError(f"{source} needs timm: pip install multiadapt[timm]") from error
-    with _quiet(), _explained(source):
-        name = source.removeprefix("timm:")
-        network = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    family = family_of(f"timm:{type(network).__name__}", source)
-    if size is not None and hasattr(network, "set_input_size"):
-        network.set_input_size(img_size=(size, size))
-    config: Any = network.pretrained_cfg
-    origin = Origin(source, licence=config.get("license") or "unknown")
-    return Opened(family(network), Preparation.of_timm(config, size), origin)
-
-
-def _pretrained(source: str, size: int | None, revision: str | None) -> Opened:
-    place = _place(source)
-    with _quiet(), _explained(source):
+def _pretrained(source: str, modality: str, prepare: Prepare, revision: str | None) -> Opened:
+    place = _place(source, modality)
+    with quiet(), explained(source):
         config = AutoConfig.from_pretrained(place, revision=revision)
-        family = family_of(config.model_type, source)
-        config = getattr(config, "vision_config", config)  # CLIP and SigLIP have two towers
+        family = family_of(config.model_type, modality, source)
+        config = getattr(
+            config, _TOWERS.get(modality, ""), config
+        )  # CLIP and SigLIP have two towers
         network, report = _class(family, config).from_pretrained(
             place,
             config=config,
@@ -120,20 +117,23 @@ def _pretrained(source: str, size: int | None, revision: str | None) -> Opened:
             raise EncoderError(
                 f"{source} lacks {len(missing)} tensors of its network: {missing[:5]}"
             )
-        preparation = _preparation(place, config, size, revision)
+        preparation = prepare(place, config, revision)
         licence = "Apache-2.0" if source == "starter" else _licence(place, revision)
     commit = getattr(config, "_commit_hash", None) or revision
     return Opened(family(network), preparation, Origin(source, "", commit, licence))
+
+
+_TOWERS: Mapping[str, str] = {"image": "vision_config", "text": "text_config"}
 
 
 def _class(family: type[Family], config: Any) -> Any:
     return getattr(transformers, family.classes[config.model_type])
 
 
-def _place(source: str) -> str:
+def _place(source: str, modality: str) -> str:
     """What transformers is given: a folder that exists, or a hub name."""
     if source == "starter":
-        folder = Path(str(resources.files("multiadapt"))) / "starter" / "image"
+        folder = Path(str(resources.files("multiadapt"))) / "starter" / modality
     else:
         folder = Path(source).expanduser()
     named = source == "starter" or source.count("/") > 1 or source[0] in "./~\\"
@@ -146,21 +146,6 @@ def _place(source: str) -> str:
             f"writes it; {found}"
         )
     return str(folder)
-
-
-def _native(config: Any, size: int | None) -> tuple[int, int]:
-    """Height and width that a network without a processor reads."""
-    native = size or getattr(config, "image_size", 224)
-    return (native, native) if isinstance(native, int) else tuple(native)
-
-
-def _preparation(place: str, config: Any, size: int | None, revision: str | None) -> Preparation:
-    """The checkpoint's own; ImageNet's mean and deviation where it has none."""
-    name = "preprocessor_config.json"
-    if cached_file(place, name, revision=revision, _raise_exceptions_for_missing_entries=False):
-        processor = AutoImageProcessor.from_pretrained(place, revision=revision, backend="pil")
-        return Preparation.of(processor, size)
-    return Preparation(*_native(config, size))
 
 
 def _licence(place: str, revision: str | None) -> str:
@@ -179,7 +164,7 @@ def _licence(place: str, revision: str | None) -> str:
 
 
 @contextmanager
-def _explained(source: str) -> Iterator[None]:
+def explained(source: str) -> Iterator[None]:
     """Turns what the library raises into one error that says what to do."""
     try:
         yield
@@ -194,7 +179,7 @@ def _explained(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and no tables of unused weights; both are settings of the whole process."""
     level, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
     library_logging.set_verbosity_error()

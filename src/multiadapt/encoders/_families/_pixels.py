@@ -9,8 +9,12 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from transformers import AutoImageProcessor
+from transformers.utils.hub import cached_file
 
-__all__ = ["Preparation"]
+from multiadapt.encoders._families._base import Note
+
+__all__ = ["PixelPreparation"]
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LONGEST = 4
@@ -19,7 +23,7 @@ _LONGEST = 4
 
 
 @dataclass(frozen=True)
-class Preparation:
+class PixelPreparation:
     """Resize, cut, normalise, as the checkpoint's own processor does it. Deterministic."""
 
     height: int
@@ -32,14 +36,29 @@ class Preparation:
     rescale: float = 1 / 255
 
     @staticmethod
-    def of(processor: Any, size: int | None) -> "Preparation":
+    def read(
+        place: str | None, config: Any, size: int | None, revision: str | None
+    ) -> "PixelPreparation":
+        """The checkpoint's own; ImageNet's mean and deviation where it has none."""
+        name = "preprocessor_config.json"
+        if place is not None and cached_file(
+            place, name, revision=revision, _raise_exceptions_for_missing_entries=False
+        ):
+            processor = AutoImageProcessor.from_pretrained(place, revision=revision, backend="pil")
+            return PixelPreparation.of(processor, size)
+        native = size or getattr(config, "image_size", 224)
+        height, width = (native, native) if isinstance(native, int) else native
+        return PixelPreparation(height, width)
+
+    @staticmethod
+    def of(processor: Any, size: int | None) -> "PixelPreparation":
         """What a processor of transformers does, at another size where one is given."""
         cut = getattr(processor, "do_center_crop", False)
         kept = processor.crop_size if cut else processor.size
         height = size or kept.get("height") or kept["shortest_edge"]
         width = size or kept.get("width") or height
         normal = processor.do_normalize
-        return Preparation(
+        return PixelPreparation(
             height,
             width,
             _short(processor, height, kept),
@@ -50,7 +69,7 @@ class Preparation:
         )
 
     @staticmethod
-    def of_timm(config: Mapping[str, Any], size: int | None) -> "Preparation":
+    def of_timm(config: Mapping[str, Any], size: int | None) -> "PixelPreparation":
         """What timm's evaluation does for a `pretrained_cfg`, at another size if one is given."""
         _, height, width = config.get("input_size") or (3, 224, 224)
         height, width = (size, size) if size else (height, width)
@@ -59,14 +78,17 @@ class Preparation:
         names = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
         resample = names.get(config.get("interpolation", ""), Image.Resampling.BICUBIC)
         mean, std = config.get("mean") or _MEAN, config.get("std") or _STD
-        return Preparation(height, width, short, int(resample), tuple(mean), tuple(std))
+        return PixelPreparation(height, width, short, int(resample), tuple(mean), tuple(std))
 
-    def resized(self, how: Literal["squash", "crop"]) -> "Preparation":
+    def resized(self, how: Literal["squash", "crop"]) -> "PixelPreparation":
         """The same with the whole picture squashed, or with its middle cut out."""
         short = None if how == "squash" else self.short or max(self.height, self.width)
         return replace(self, short=short)
 
-    def tensor(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[Tensor, "f 3 h w"]:
+    def tensors(self, items: Sequence[UInt8[np.ndarray, "_ _ 3"]], note: Note) -> dict[str, Tensor]:
+        return {"pixels": self.pixels(items)}
+
+    def pixels(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[Tensor, "f 3 h w"]:
         """Pictures to pixels, in order."""
         pixels = np.empty((len(images), self.height, self.width, 3), dtype=np.uint8)
         for i, image in enumerate(images):

@@ -4,13 +4,14 @@ Liu et al., "A ConvNet for the 2020s", https://arxiv.org/abs/2201.03545;
 Woo et al., "ConvNeXt V2", https://arxiv.org/abs/2301.00808
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from multiadapt.encoders._families._base import Family, map_sites
+from multiadapt.encoders._families._base import Family, Sight, map_sites
 from multiadapt.types import Site
 
 __all__ = ["ConvNext"]
@@ -39,15 +40,17 @@ class ConvNext(Family):
         self.blocks = len(self.steps)
         self.least = network.config.patch_size * 2 ** (len(network.config.depths) - 1)
 
-    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
-        return self.network.embeddings(pixels)
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, None]:
+        return self.network.embeddings(tensors["pixels"]), None
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         for module in self.steps[index]:
             state = module(state)
         return state
 
-    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
         return state.flatten(2).transpose(1, 2), self.network.layernorm(state.mean([-2, -1]))
 
     def sites(self) -> tuple[Site, ...]:

@@ -4,12 +4,13 @@ Oquab et al., "DINOv2", https://arxiv.org/abs/2304.07193;
 Darcet et al., "Vision Transformers Need Registers", https://arxiv.org/abs/2309.16588
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from multiadapt.encoders._families._base import Family, transformer_sites
+from multiadapt.encoders._families._base import Family, Sight, transformer_sites
 from multiadapt.types import Role, Site
 
 __all__ = ["Dinov2"]
@@ -36,6 +37,7 @@ class Dinov2(Family):
     In the gated MLP of the giant model `ffn_in` is the linear half, not the gate.
     """
 
+    hosts: ClassVar = True
     classes: ClassVar = {
         "dinov2": "Dinov2Model",
         "dinov2_with_registers": "Dinov2WithRegistersModel",
@@ -61,15 +63,20 @@ class Dinov2(Family):
         self.blocks = len(network.encoder.layer)
         self.least = max(network.embeddings.patch_embeddings.patch_size)
 
-    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
-        return self.network.embeddings(pixels)
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, None]:
+        return self.network.embeddings(tensors["pixels"]), None
 
-    def block(self, index: int, state: Tensor) -> Tensor:
-        return self.network.encoder.layer[index](state)
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
+        return self.network.encoder.layer[index](state, sight.pairs(state))
 
-    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
         tokens = self.network.layernorm(state)
         return tokens, tokens[:, 0]
+
+    def leave(self, guests: Float[Tensor, "f g d"]) -> Float[Tensor, "f g d"]:
+        return self.network.layernorm(guests)
 
     def sites(self) -> tuple[Site, ...]:
         layers = _LAYERS | (_GATED if self.network.config.use_swiglu_ffn else {})

@@ -3,12 +3,13 @@
 He et al., "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from multiadapt.encoders._families._base import Family, map_sites
+from multiadapt.encoders._families._base import Family, Sight, map_sites
 from multiadapt.types import Site
 
 __all__ = ["ResNet"]
@@ -35,13 +36,15 @@ class ResNet(Family):
         self.blocks = len(self.layers)
         self.least = 1
 
-    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
-        return self.network.embedder(pixels)
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, None]:
+        return self.network.embedder(tensors["pixels"]), None
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         return self.layers[index](state)
 
-    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
         return state.flatten(2).transpose(1, 2), self.network.pooler(state).flatten(1)
 
     def sites(self) -> tuple[Site, ...]:

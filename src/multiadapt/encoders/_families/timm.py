@@ -1,11 +1,12 @@
 """timm's ResNet (with its many variants) and VisionTransformer."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from multiadapt.encoders._families._base import Family, fused, map_sites, transformer_sites
+from multiadapt.encoders._families._base import Family, Sight, fused, map_sites, transformer_sites
 from multiadapt.types import Role, Site
 
 __all__ = ["TimmResNet", "TimmViT"]
@@ -33,14 +34,17 @@ class TimmResNet(Family):
         self.blocks = len(self.layers)
         self.least = 1
 
-    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, None]:
         network = self.network
-        return network.maxpool(network.act1(network.bn1(network.conv1(pixels))))
+        state = network.bn1(network.conv1(tensors["pixels"]))
+        return network.maxpool(network.act1(state)), None
 
-    def block(self, index: int, state: Tensor) -> Tensor:
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         return self.layers[index](state)
 
-    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
         return state.flatten(2).transpose(1, 2), self.network.forward_head(state, pre_logits=True)
 
     def sites(self) -> tuple[Site, ...]:
@@ -53,6 +57,7 @@ class TimmResNet(Family):
 class TimmViT(Family):
     """Pooled vector: what timm pools by the checkpoint's own rule, after its norms."""
 
+    hosts: ClassVar = True
     classes: ClassVar = {"timm:VisionTransformer": "VisionTransformer"}
 
     def __init__(self, network: Any) -> None:
@@ -61,16 +66,22 @@ class TimmViT(Family):
         self.blocks = len(network.blocks)
         self.least = max(network.patch_embed.patch_size)
 
-    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, None]:
         network = self.network
-        return network.norm_pre(network.patch_drop(network._pos_embed(network.patch_embed(pixels))))
+        state = network._pos_embed(network.patch_embed(tensors["pixels"]))
+        return network.norm_pre(network.patch_drop(state)), None
 
-    def block(self, index: int, state: Tensor) -> Tensor:
-        return self.network.blocks[index](state)
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
+        return self.network.blocks[index](state, attn_mask=sight.pairs(state))
 
-    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
         tokens = self.network.norm(state)
         return tokens, self.network.forward_head(tokens, pre_logits=True)
+
+    def leave(self, guests: Float[Tensor, "f g d"]) -> Float[Tensor, "f g d"]:
+        return self.network.norm(guests)
 
     def sites(self) -> tuple[Site, ...]:
         paths = {name for name, _ in self.network.named_modules()}

@@ -3,12 +3,13 @@
 Dosovitskiy et al., "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from multiadapt.encoders._families._base import Family, transformer_sites
+from multiadapt.encoders._families._base import Family, Sight, transformer_sites
 from multiadapt.types import Role, Site
 
 __all__ = ["ViT"]
@@ -28,6 +29,7 @@ _LAYERS: dict[Role, str] = {
 class ViT(Family):
     """Pooled vector: the class token after the last norm. The library's own pooler is left out."""
 
+    hosts: ClassVar = True
     classes: ClassVar = {"vit": "ViTModel"}
     options: ClassVar = {"add_pooling_layer": False}
     known: ClassVar = {
@@ -52,18 +54,22 @@ class ViT(Family):
         self.blocks = len(network.layers)
         self.least = max(network.embeddings.patch_embeddings.patch_size)
 
-    def start(self, pixels: Float[Tensor, "f 3 h w"]) -> Tensor:
-        native = self.network.embeddings.image_size
-        return self.network.embeddings(
-            pixels, interpolate_pos_encoding=tuple(pixels.shape[2:]) != tuple(native)
-        )
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, None]:
+        pixels, native = tensors["pixels"], self.network.embeddings.image_size
+        other = tuple(pixels.shape[2:]) != tuple(native)
+        return self.network.embeddings(pixels, interpolate_pos_encoding=other), None
 
-    def block(self, index: int, state: Tensor) -> Tensor:
-        return self.network.layers[index](state)
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
+        return self.network.layers[index](state, sight.pairs(state))
 
-    def finish(self, state: Tensor) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
         tokens = self.network.layernorm(state)
         return tokens, tokens[:, 0]
+
+    def leave(self, guests: Float[Tensor, "f g d"]) -> Float[Tensor, "f g d"]:
+        return self.network.layernorm(guests)
 
     def sites(self) -> tuple[Site, ...]:
         return transformer_sites(self.network, ("embeddings", 3), _LAYERS, self.blocks, self.width)

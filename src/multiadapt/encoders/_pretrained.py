@@ -1,0 +1,216 @@
+"""Encoders of pictures, texts and sounds: frozen networks that other libraries keep, adapted inside."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from multiadapt.attach import running
+from multiadapt.encoders._base import Encoder, Origin, Standardize
+from multiadapt.encoders._families._base import Sight
+from multiadapt.encoders._families._open import Opened
+from multiadapt.errors import EncoderError
+from multiadapt.types import Cells, Inputs, Site, Stream, Tokens
+
+__all__ = ["Backbone", "PretrainedEncoder"]
+
+Mask = Bool[Tensor, "f n"] | None
+
+
+class Backbone(nn.Module):
+    """A frozen network, shared by all streams whose specs are equal.
+
+    It stays in evaluation mode, so that BatchNorm's statistics and dropout never move.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__()
+        self.network = opened.family.network
+        self.family = opened.family
+        self.preparation = opened.preparation
+        self.origin = opened.origin
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "Backbone":  # noqa: FBT001, FBT002 - torch's signature
+        return super().train(False)
+
+    def start(self, tensors: Mapping[str, Tensor], cut: int) -> tuple[Tensor, Mask]:
+        """The state that enters block `cut`, from what was kept there or, at 0, from raw inputs."""
+        if cut == 0:
+            return self.family.start(_trimmed(tensors))
+        kept = _trimmed(tensors)
+        return kept["state"], _mask(kept)
+
+    def run(self, state: Tensor, sight: Sight, start: int, end: int) -> Tensor:
+        """The state that enters block `start` moved on to block `end`."""
+        for index in range(start, end):
+            state = self.family.block(index, state, sight)
+        return state
+
+
+class PretrainedEncoder(Encoder):
+    """One stream of items (pictures, texts, sounds), several or none a row, through a backbone."""
+
+    def __init__(self, stream: Stream, backbone: Backbone, name: str) -> None:
+        super().__init__()
+        self.stream = stream
+        self.name = name
+        self.backbone = backbone
+        self.width = backbone.family.width
+        self.blocks = backbone.family.blocks
+        self.trained = False
+        self.pooled = Standardize(self.width)
+        self.entrance: int | None = None
+        self.visibility: Literal["read-only", "full"] = "read-only"
+        self._noticed: list[tuple[str, int]] = []
+
+    def prepare(self, cells: Cells) -> Inputs:
+        rows: Sequence[Sequence[Any]] = cells  # type: ignore[assignment]
+        tensors = self.backbone.preparation.tensors(
+            [item for row in rows for item in row], self._note
+        )
+        return Inputs(tensors, torch.tensor([len(row) for row in rows], dtype=torch.long))
+
+    def _note(self, what: str, items: int) -> None:
+        if items:
+            self._noticed.append((what, items))  # atomic, so safe in threads
+
+    def remarks(self) -> list[str]:
+        told, self._noticed = self._noticed, []
+        total: Counter[str] = Counter()
+        for what, items in told:
+            total[what] += items
+        return [f"{count} {what}" for what, count in total.items()]
+
+    @torch.no_grad()  # not inference_mode: autograd reads what starts from here
+    def prefix(self, inputs: Inputs, cut: int) -> Inputs:
+        if not inputs.cut <= cut <= self.blocks + 1:
+            raise EncoderError(
+                f"cut must be in {inputs.cut}..{self.blocks + 1} for these inputs, got {cut}"
+            )
+        if cut == inputs.cut:
+            return inputs
+        state, mask = self.backbone.start(_filled(inputs), inputs.cut)
+        state = self.backbone.run(state, Sight(mask), inputs.cut, min(cut, self.blocks))
+        if cut > self.blocks:
+            pooled = self.backbone.family.finish(state, mask)[1]
+            return Inputs({"pooled": pooled[: inputs.items].contiguous()}, inputs.count, cut)
+        # Contiguous, as it is read back from a store: convolutions round other layouts otherwise.
+        kept = {"state": state[: inputs.items].contiguous()}
+        if mask is not None:
+            kept["mask"] = mask[: inputs.items]
+        return Inputs(kept, inputs.count, cut)
+
+    def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
+        present = inputs.count > 0
+        if inputs.items == 0:  # an invented picture would move what adapters learn and count
+            return self._nothing(inputs, guests)
+        with running(self.stream.name):
+            if inputs.cut > self.blocks:
+                pooled = inputs.mean(inputs.tensors["pooled"])
+                return Tokens.single(self._corrected(pooled, present), present)
+            state, mask, guest = self._walked(inputs, guests)
+            tokens, pooled = self.backbone.family.finish(state, mask)
+            pooled = self._corrected(inputs.mean(pooled), present)
+        x, seen = _side_by_side(tokens, mask, inputs)
+        return Tokens(x, seen, pooled, self._of_rows(guest, inputs, present))
+
+    def _walked(
+        self, inputs: Inputs, guests: Float[Tensor, "g d"] | None
+    ) -> tuple[Tensor, Mask, Float[Tensor, "f g d"] | None]:
+        """The last state, which of its tokens are real, and what the guests became.
+
+        Guests enter at `entrance`, where it is set, beside the tokens of every item.
+        """
+        state, mask = self.backbone.start(inputs.tensors, inputs.cut)
+        if guests is None or self.entrance is None:
+            return self.backbone.run(state, Sight(mask), inputs.cut, self.blocks), mask, None
+        state = self.backbone.run(state, Sight(mask), inputs.cut, self.entrance)
+        state = torch.cat([state, guests.expand(len(state), -1, -1).to(state.dtype)], dim=1)
+        sight = Sight(mask, len(guests), self.visibility)
+        state = self.backbone.run(state, sight, self.entrance, self.blocks)
+        state, guest = state[:, : -len(guests)], state[:, -len(guests) :]
+        return state, mask, self.backbone.family.leave(guest)
+
+    def _of_rows(
+        self, guest: Float[Tensor, "f g d"] | None, inputs: Inputs, present: Bool[Tensor, " b"]
+    ) -> Float[Tensor, "b g d"]:
+        """The guests of each row: the mean over its items, standardised as the pooled vector is."""
+        if guest is None:
+            return torch.zeros(len(inputs), 0, self.width, device=present.device)
+        rows = inputs.mean(guest.flatten(1)).unflatten(1, guest.shape[1:])
+        return torch.where(present[:, None, None], self.pooled.scaled(rows), 0.0)
+
+    def _nothing(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None) -> Tokens:
+        """Tokens of a batch in which every cell of this stream is missing."""
+        present = inputs.count > 0
+        nothing = Tokens.single(
+            torch.zeros(len(inputs), self.width, device=present.device), present
+        )
+        absent = 0 if guests is None else len(guests)
+        return replace(nothing, guests=nothing.pooled[:, None].expand(-1, absent, -1))
+
+    def sites(self) -> tuple[Site, ...]:
+        found = self.backbone.family.sites()
+        d, last = self.width, found[-1]
+        pooled = Site(
+            "", "pooled", "pooled", self.blocks, d, d, last.stage, last.stages, layout="vector"
+        )
+        inner = (replace(s, path=f"backbone.network.{s.path}") for s in found)
+        return tuple(
+            replace(s, stream=self.stream.name, network=self.name, modality=self.stream.modality)
+            for s in (*inner, pooled)
+        )
+
+    def hosts(self, cut: int) -> Literal["blocks", "tokens", "vector"]:
+        return "blocks" if self.backbone.family.hosts and cut < self.blocks else "tokens"
+
+    def origin(self) -> Origin:
+        return self.backbone.origin
+
+    def _corrected(self, pooled: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Tensor:
+        """The pooled vector after its adapter, whose bias must not fill a missing cell."""
+        return torch.where(present[:, None], self.pooled(pooled, present), 0.0)
+
+
+def _filled(inputs: Inputs) -> Mapping[str, Tensor]:
+    """The tensors; one item of ones where there are none: libraries want at least one."""
+    if inputs.items:
+        return inputs.tensors
+    return {k: t.new_ones(1, *t.shape[1:]) for k, t in inputs.tensors.items()}
+
+
+def _trimmed(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Sequences cut to the longest of the batch: padding comes last and costs time."""
+    if "mask" not in tensors:
+        return tensors
+    longest = int(tensors["mask"].sum(1).max())
+    return {k: t[:, :longest] for k, t in tensors.items()}
+
+
+def _mask(tensors: Mapping[str, Tensor]) -> Mask:
+    """Which tokens are real; None where all are, which is quicker."""
+    mask = tensors.get("mask")
+    return None if mask is None or bool(mask.all()) else mask
+
+
+def _side_by_side(
+    items: Float[Tensor, "f m d"], mask: Mask, inputs: Inputs
+) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
+    """Tokens of each row's items in one line, zeros after the last."""
+    _, m, d = items.shape
+    rows = len(inputs)
+    real = (
+        torch.ones(items.shape[:2], dtype=torch.bool, device=items.device) if mask is None else mask
+    )
+    if inputs.single:
+        return items, real
+    most = int(inputs.count.max())
+    there = torch.arange(most, device=items.device) < inputs.count[:, None]
+    x = items.new_zeros(rows, most, m, d).masked_scatter(there[..., None, None], items)
+    seen = real.new_zeros(rows, most, m).masked_scatter(there[..., None], real)
+    return x.reshape(rows, most * m, d), seen.reshape(rows, most * m)

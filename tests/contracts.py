@@ -1,0 +1,106 @@
+"""What an encoder of pictures, texts or sounds promises, to be tried on any tiny network.
+
+`batch` makes inputs at cut 0 from the number of items of each row.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from multiadapt.attach import Adapter, attach
+from multiadapt.encoders._base import Encoder
+from multiadapt.types import Inputs, Site
+
+__all__ = [
+    "Batch",
+    "Change",
+    "cuts_give_the_whole_pass",
+    "guests_see_and_are_not_seen",
+    "shake",
+    "sites_are_live",
+]
+
+Batch = Callable[..., Inputs]
+
+
+class Change(Adapter):
+    """Rescales every channel by its own factor: keys move too, where a constant would not."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        factor = 1 + 0.5 * torch.randn(site.out_width, generator=torch.Generator().manual_seed(0))
+        shape = (1, -1, 1, 1) if site.layout == "map" else (-1,)
+        self.factor = nn.Parameter(factor.view(shape))
+
+    def forward(self, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        return y * self.factor + 0.1
+
+
+def shake(network: nn.Module) -> None:
+    """Random weights that say something: the libraries' initial ones are nearly silent."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if "running_var" in name:
+                tensor.uniform_(0.5, 1.5, generator=generator)
+            elif tensor.is_floating_point():
+                scale = 1 / tensor[0].numel() ** 0.5 if tensor.ndim > 1 else 0.3
+                tensor.normal_(
+                    1.0 if tensor.ndim == 1 and "weight" in name else 0.0,
+                    scale,
+                    generator=generator,
+                )
+
+
+def cuts_give_the_whole_pass(encoder: Encoder, batch: Batch) -> None:
+    """From the state at any cut, the rest of the network says what the whole would have said."""
+    inputs = batch(1, 1, 1)
+    whole = encoder(inputs)
+    for cut in range(encoder.blocks + 2):
+        state = encoder.prefix(inputs, cut)
+        assert state.cut == cut
+        assert not any(t.requires_grad for t in state.tensors.values())
+        assert all(t.is_contiguous() for t in state.tensors.values())
+        found = encoder(state)
+        # Convolutions round differently where a state was made contiguous.
+        torch.testing.assert_close(found.pooled, whole.pooled, rtol=1e-5, atol=1e-5)
+        if cut <= encoder.blocks:
+            torch.testing.assert_close(found.x, whole.x, rtol=1e-5, atol=1e-5)
+
+
+def sites_are_live(encoder: Encoder, batch: Batch) -> None:
+    """A change at any site moves the pooled vector, also in inference mode."""
+    inputs = batch(1, 1, 1, 1)
+    with torch.inference_mode():
+        before = encoder(inputs).pooled
+        for site in encoder.sites():
+            attachment = attach(encoder, {site: Change(site)})
+            moved = (encoder(inputs).pooled - before).abs().max()
+            attachment.remove()
+            assert moved > 1e-3 * before.std(), f"{site.key} has no effect"
+        assert torch.equal(encoder(inputs).pooled, before)
+
+
+def guests_see_and_are_not_seen(encoder: Encoder, batch: Batch) -> None:
+    """Guests from every block on: the tokens stay, each guest depends on its row and on no other guest."""
+    inputs = batch(1, 0, 2, 1)
+    plain = encoder(inputs)
+    guests = torch.randn(3, encoder.width, generator=torch.Generator().manual_seed(4))
+    for entrance in range(encoder.blocks):
+        encoder.entrance = entrance
+        found = encoder(inputs, guests)
+        # Another number of tokens is another order of additions, no more.
+        torch.testing.assert_close(found.pooled, plain.pooled, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.x, plain.x, rtol=1e-5, atol=1e-5)
+        assert found.guests.shape == (4, 3, encoder.width)
+        assert not found.guests[1].any()
+        assert (found.guests[0] - found.guests[3]).abs().max() > 1e-3
+        alone = encoder(inputs, guests[1:2])
+        torch.testing.assert_close(alone.guests, found.guests[:, 1:2], rtol=1e-4, atol=1e-5)
+        late = encoder(encoder.prefix(inputs, entrance), guests)
+        torch.testing.assert_close(late.guests, found.guests, rtol=1e-4, atol=1e-5)
+    none = encoder(batch(0, 0), guests).guests
+    assert none.shape == (2, 3, encoder.width)
+    assert not none.any()
+    encoder.entrance = None
