@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from multiadapt.data.batches import cells
-from multiadapt.data.images import Reading
+from multiadapt.data.reading import Reading
 from multiadapt.encoders.image import ImageEncoder
 from multiadapt.types import Column, Stream
 

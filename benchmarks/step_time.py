@@ -4,7 +4,8 @@
 
 ResNet-18 at 128 pixels with random weights, generated pictures, two numbers and a category in an mlp
 encoder, ten classes. The hand-written side has the frozen part computed before, as multiadapt keeps it, in
-tensors; it writes its adapters into the network and runs forward, loss, backward, AdamW. Both sides start
+tensors; it writes its adapters into the network and runs forward, loss, backward, AdamW as torch gives it
+by default (multiadapt asks for torch's fused update, which rounds a little differently). Both sides start
 from the same weights and meet the same batches, and their losses are checked to agree. They run in turns,
 a step of one and then the same step of the other: multiadapt tells of every step, and is timed from telling
 to telling. Times are CPU seconds of one thread. The first epoch warms up. A step's ratio is the median over
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multiadapt import Full, ImageEncoder, MLPEncoder, TIAdapter, Training
-from multiadapt.data.images import Reading
+from multiadapt.data.reading import Reading
 from multiadapt.feed import Feed
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.model import AdaptedModel, build_encoders

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import multiadapt
 from multiadapt.cli import main
 from multiadapt.cli._documentation import options
 from multiadapt.cli._output import show_json
+from multiadapt.cli._remedy import KEYWORDS, in_shell
 from multiadapt.cli._running import _guessed
 from multiadapt.spec import names
 
@@ -185,6 +187,8 @@ def test_kept_columns_are_checked(fitted: Path, csv: Path, photos: Path, tmp_pat
     out = ["--out", tmp_path / "p.csv", "--root", photos]
     done = call("predict", fitted, csv, *out, "--keep", "nothing", code=2)
     assert "columns ['nothing'] are to be kept but absent" in done.stderr
+    done = call("predict", fitted, csv, *out, "--keep", "frnt", code=2)
+    assert done.stderr.endswith(": did you mean 'front'?\n")
     pd.read_csv(csv).assign(prediction=1).to_csv(tmp_path / "t.csv", index=False)
     done = call("predict", fitted, tmp_path / "t.csv", *out, "--keep", "prediction", code=2)
     assert "kept columns may not be called as results are, got ['prediction']" in done.stderr
@@ -272,11 +276,9 @@ def test_counts_are_the_published_ones(method: list[str], one: int, ten: int) ->
         assert json.loads(done.stdout)["trainable"] == expected
 
 
-def test_counts_share_a_network_and_leave_out_what_a_method_does_not_read() -> None:
+def test_counts_share_a_network() -> None:
     two = ["--encoder", "a=random:resnet-18", "--encoder", "b=random:resnet-18"]
-    found = json.loads(
-        call("inspect", "--method", "image-only", *two, "--tabular-width", 8, "--json").stdout
-    )
+    found = json.loads(call("inspect", "--method", "image-only", *two, "--json").stdout)
     assert found["frozen"] == 11_176_512  # one ResNet-18 without its classifier
     assert found["widths"] == {"a": 512, "b": 512}
 
@@ -296,7 +298,7 @@ def test_options_of_an_optional_part_switch_it_on() -> None:
 @pytest.mark.parametrize("name", names("methods"))
 def test_every_option_of_a_method_is_documented(name: str) -> None:
     found = {o.path: o for o in options(name)}
-    assert "training.epochs" in found
+    assert ("training.epochs" in found) == (name != "trees")  # which follow no recipe
     shown = call("methods", name).stdout
     for path in found:
         assert f"--set {path}=" in shown
@@ -345,6 +347,12 @@ def test_undefined_numbers_are_null_in_json(capsys: pytest.CaptureFixture[str]) 
     [
         (["fit", "nowhere.csv", "--label", "y"], "nowhere.csv: there is no such file"),
         (["fit", "TABLE", "--label", "nothing"], r"columns 'nothing' \(label\) are absent"),
+        (["fit", "TABLE", "--label", "prise"], r"'prise' \(label\) are absent.*: did you mean 'price'\?"),
+        (["fit", "TABLE", "--label", "kind", "--split-column", "spilt"], r"did you mean 'split'\?"),
+        (["fit", "TABLE", "--label", "kind", "--groups", "Size"], r"did you mean 'size'\?"),
+        (["fit", "TABLE", "--label", "kind", "--sample-weight", "sizes"], r"did you mean 'size'\?"),
+        (["compare", "TABLE", "--label", "kinds", "--methods", "trees", "--out", "o", "--task",
+          "classification"], r"did you mean 'kind'\?"),
         (["fit", "TABLE", "--label", "kind", "--method", "magic"], "is named 'magic'; there are"),
         (["fit", "TABLE", "--label", "kind", "--set", "image.shape=1"], r"no option \['shape'\]"),
         (["fit", "TABLE", "--label", "kind", "--set", "image.r.s=1"], "'r' has no options of its own"),
@@ -367,7 +375,32 @@ def test_undefined_numbers_are_null_in_json(capsys: pytest.CaptureFixture[str]) 
         (["inspect"], "either a MODEL folder or a --method"),
         (["inspect", "FULL", "--outputs", "2"], "go with --method, not with a MODEL"),
         (["inspect", "--method", "full", "--encoder", "tabular=mlp"], "give --tabular-width"),
-        (["inspect", "--method", "image-only", "--tabular-width", "4"], "reads none of what is given"),
+        (["inspect", "--method", "image-only"], "'image-only' has nothing to read; name --tabular"),
+        (["inspect", "--method", "image-only", "--tabular-width", "4"],
+         "'image_only' reads no table; leave --tabular-width out"),
+        (["inspect", "--method", "tabular-only", "--tabular-width", "4", "--encoder",
+          "image=random:resnet-18"], "'tabular_only' does not read 'image'; leave --encoder image= out"),
+        (["fit", "TABLE", "--label", "kind", "--method", "tabular-only", "--encoder", "image=starter"],
+         "'tabular_only' does not read 'image'"),
+        (["fit", "TABLE", "--label", "kind", "--method", "trees", "--encoder", "tabular=mlp"],
+         "'trees' has an encoder of its own for 'tabular'; leave --encoder tabular= out"),
+        (["fit", "TABLE", "--label", "kind", "--method", "trees", "--resume", "--time-limit", "9",
+          "--out", "o"],
+         "'trees' trains nothing step by step: leave --resume and --time-limit out"),
+        (["fit", "TABLE", "--label", "kind", "--method", "trees", "--set", "training.epochs=3"],
+         r"'trees' trains nothing step by step: leave --set training\.epochs out"),
+        (["compare", "TABLE", "--label", "kind", "--methods", "trees", "--set", "training.epochs=3",
+          "--out", "o"], r"trains nothing step by step: leave --set training\.epochs out"),
+        (["fit", "TABLE", "--label", "kind", "--set", "training=2"],
+         r"training has options of its own, training\.learning_rate, .*for example, --set training\."),
+        (["fit", "TABLE", "--label", "kind", "--set", "image=bc1"],
+         r"image has options of its own, image\.variant.* --set image\.variant=\.\.\."),
+        (["fit", "TABLE", "--label", "kind", "--method", "frozen", "--set", "tabular=16"],
+         r"tabular has options of its own, tabular\.r"),
+        (["fit", "TABLE", "--label", "kind", "--set", "task=regression"],
+         r"task has options of its own; write --set task\.metric=\.\.\."),
+        (["fit", "TABLE", "--label", "kind", "--set", "encoders.photo=128"],
+         r"encoders\.photo has options of its own; write --set encoders\.photo\.size=\.\.\."),
         (["inspect", "--method", "full", "--set", "training.epochs=1"], "do not change counts"),
         (["compare", "TABLE", "--label", "kind", "--methods", "frozen", "--seeds", "2", "--out", "o"],
          "--seeds needs --split-column"),
@@ -414,3 +447,64 @@ def test_one_slip_in_a_column_of_numbers_does_not_make_classes(csv: Path, tmp_pa
     assert "39 numbers and 1 cells that are none, such as '12,50' in row 3" in done.stderr
     done = call("fit", tmp_path / "table.csv", "--label", "price", "--task", "regression", code=2)
     assert "'12,50' in 1 of 40 rows (3)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("pass root= with a folder", ["--root DIRECTORY"]),
+        ('or pass on_error="missing"', ["--on-error missing"]),
+        ("or validation=0 to train on all", ["--validation 0"]),
+        ("shorten it or raise max_files", ["--max-files NUMBER"]),
+        ('column_types={"a b": "categorical", "c": "image"}',
+         ["--column-type 'a b=categorical'", "--column-type c=image"]),
+        ("column_types['c'] must be one of", ["--column-type COLUMN=KIND"]),
+        ("name one with encoders={...} for real work", ["--encoder NAME=SOURCE"]),
+        ("load(folder, encoders={'image': ...})", ["--encoder NAME=SOURCE"]),
+        ("encoders={'tabular': 'mlp'} needs no context", ["--encoder tabular=mlp"]),
+        ("or name another file with resume=", ["--out DIRECTORY"]),
+        ("lower training.learning_rate", ["--set training.learning_rate=..."]),
+        ("does not fit; raise `memory` above 3 GB", ["--memory GIGABYTES"]),
+        ("or join_text=True", ["--join-text"]),
+        ("or on_error names", ["--on-error raise|missing"]),
+        ("pass root= (--root)", []),
+        ("the root of max_files/photo.png and its encoders", []),
+    ],
+)  # fmt: skip
+def test_keyword_arguments_in_a_text_have_their_options(text: str, options: list[str]) -> None:
+    commands = main.commands  # type: ignore[attr-defined]
+    assert in_shell(text, commands["fit"], commands["fit"]) == ", ".join(options)
+
+
+def test_what_only_fit_can_set_is_told_as_its() -> None:
+    commands = main.commands  # type: ignore[attr-defined]
+    found = in_shell("pass root= or raise max_files", commands["predict"], commands["fit"])
+    assert found == "--root DIRECTORY, multiadapt fit ... --max-files NUMBER"
+
+
+def test_every_keyword_argument_of_a_fit_is_known_to_the_shell() -> None:
+    """Those that a message cannot name, or the shell says otherwise, are listed here."""
+    kinds = (multiadapt.MultimodalClassifier, multiadapt.MultimodalRegressor)
+    given = {name for kind in kinds for f in (kind, kind.fit) for name in signature(f).parameters}
+    assert given - KEYWORDS.keys() == {
+        "self", "X", "y", "label", "method", "training", "device", "verbose"
+    }  # fmt: skip
+    assert given >= KEYWORDS.keys()
+    options = {p.name for p in main.commands["fit"].params}  # type: ignore[attr-defined]
+    assert options.issuperset(KEYWORDS.values())
+
+
+def test_errors_warnings_and_lines_name_the_options_of_the_shell(csv: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(csv)[["size", "price"]].astype({"size": str})
+    table.loc[3, "size"] = "big"
+    table.to_csv(tmp_path / "slip.csv", index=False)
+    done = call("fit", tmp_path / "slip.csv", "--label", "price", code=2)
+    assert done.stderr.endswith("\nIn the shell: --column-type size=categorical\n")
+    pd.read_csv(csv).iloc[:0].to_csv(tmp_path / "none.csv", index=False)
+    none = ["--val", tmp_path / "none.csv", "--root", tmp_path, "--column-type", "front=ignore"]
+    done = call("fit", csv, "--label", "price", *none, code=2)
+    assert done.stderr.endswith(" (in the shell: --val PATH, --validation 0)\n")
+    codes = pd.read_csv(csv)[["price"]].assign(zip=np.arange(40) // 4 + 10_000)
+    codes.to_csv(tmp_path / "codes.csv", index=False)
+    done = call("fit", tmp_path / "codes.csv", "--label", "price", "--method", "trees")
+    assert '{"zip": "categorical"} (in the shell: --column-type zip=categorical)' in done.stderr

@@ -183,6 +183,8 @@ def test_comparison_is_checked(rows: pd.DataFrame) -> None:
         compare({}, rows, Design("kind", folds=2))
     with pytest.raises(SpecError, match=r"best or one of \['a'\], got 'b'"):
         compare(one, rows, Design("kind", folds=2), against="b")
+    with pytest.raises(SchemaError, match=r"\['knid'\] are named but .*: did you mean 'kind'\?"):
+        compare(one, rows, Design("knid", folds=2))
     with pytest.raises(SchemaError, match=r"columns \['nothing', 'no'\] are named but absent"):
         compare(one, rows, Design("nothing", folds=2, groups="no"))
     with pytest.raises(SchemaError, match="must mark the rows to test on 'test'; it holds"):

@@ -367,7 +367,7 @@ def test_identical_pictures_across_the_split_are_counted(network, tmp_path) -> N
 
 def test_image_encoder_without_an_image_column_is_refused(network, table) -> None:
     with pytest.raises(
-        SchemaError, match=r"an image encoder is named, but no column holds images:\n  size"
+        SchemaError, match=r"an encoder of image columns is named, but no column is one:\n  size"
     ):
         regressor(network).fit(table[["size", "price"]], label="price")
 

@@ -259,10 +259,11 @@ def test_sites_tell_the_widths_that_pass(encoder: Encoder) -> None:
         hook.remove()
     for site in sites:
         x, y = seen[site.path]
-        start, end = site.part or (0, y.shape[-1 if y.ndim < 4 else 1])
+        linear = site.role in ("ffn_in", "ffn_out")  # in a CNN too, over channels that come last
+        start, end = site.part or (0, y.shape[-1 if y.ndim < 4 or linear else 1])
         assert site.out_width == end - start, site.key
-        assert site.in_width == x.shape[-1 if x.ndim < 4 else 1], site.key
-        assert (y.ndim == 4) == (site.layout == "map"), site.key
+        assert site.in_width == x.shape[-1 if x.ndim < 4 or linear else 1], site.key
+        assert (y.ndim == 4 and not linear) == (site.layout == "map"), site.key
         assert (y.ndim == 2) == (site.layout == "vector"), site.key
     assert len({s.key for s in sites}) == len(sites)
     assert {(s.stream, s.network, s.modality) for s in sites} == {("photo", "net", "image")}
@@ -276,13 +277,41 @@ def test_stages_are_the_networks_own_or_four_equal_ones(name: str, encoder: Enco
     assert {s.stages for s in encoder.sites()} == {max(stages) + 1}
 
 
-def test_transformers_have_all_roles(name: str, encoder: Encoder) -> None:
+def test_every_block_has_all_roles(name: str, encoder: Encoder) -> None:
     roles = {s.role for s in encoder.sites()}
     plain = {"entry", "block", "pooled"}
-    if name.startswith(("resnet", "convnext", "timm-resnet")):
-        assert roles == plain
+    if name.startswith(("resnet", "timm-resnet")):
+        assert roles == plain | {"conv"}
+    elif name.startswith("convnext"):
+        assert roles == plain | {"conv", "ffn_in", "ffn_out"}
     else:
         assert roles == plain | {"query", "key", "value", "out", "ffn_in", "ffn_out", "ffn"}
+
+
+def test_convolutions_inside_blocks_are_sites(name: str, encoder: Encoder) -> None:
+    """All of them, with their shapes; the stem's and those of attention over channels stay out."""
+    sites = {s.path: s for s in encoder.sites() if s.role == "conv"}
+    network = encoder.get_submodule("backbone.network")
+    found = {
+        f"backbone.network.{n}": m
+        for n, m in network.named_modules()
+        if isinstance(m, torch.nn.Conv2d)
+        and not n.startswith(("embed", "patch_embed", "conv1"))
+        and ".se." not in n
+    }
+    assert sites.keys() == found.keys()
+    for path, layer in found.items():
+        shape = sites[path].convolution
+        assert shape is not None
+        assert (shape.kernel, shape.stride) == (layer.kernel_size, layer.stride)
+        assert (shape.padding, shape.dilation) == (layer.padding, layer.dilation)
+        assert shape.groups == layer.groups
+    if name == "convnext":  # each stage's downsampling belongs to its first block
+        assert [s.key for s in sites.values() if s.index] == [
+            f"photo/{block}/conv.1" for block in (1, 2, 4)
+        ]
+    if name == "resnet-bottleneck":
+        assert sum(s.block == 0 for s in sites.values()) == 4  # the shortcut's too
 
 
 @pytest.mark.parametrize("name", ["vit", "clip", "siglip", "dinov2", "dinov2-registers"])

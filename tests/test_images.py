@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from multiadapt.data.images import Reading, files
+from multiadapt.data.images import opens, read_image
+from multiadapt.data.reading import Reading, files
 from multiadapt.errors import CellError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -27,7 +28,7 @@ def flat(value: int, size: tuple[int, int] = (4, 3)) -> np.ndarray:
 def read(value: object, root: Path, **options) -> list[np.ndarray]:
     """The images of one cell, which must be readable."""
     reading = Reading(root, **options)
-    (images,) = reading.images(pd.Series([value], name="photo", dtype=object))
+    (images,) = reading.items(pd.Series([value], name="photo", dtype=object), read_image)
     reading.finish()
     return images
 
@@ -82,7 +83,7 @@ def test_a_list_is_the_way_to_name_a_file_with_a_semicolon(tmp_path):
 @given(st.lists(st.one_of(st.none(), st.lists(st.integers(0, 255), max_size=3)), max_size=20))
 def test_order_in_is_order_out(rows):
     cells = pd.Series([None if r is None else [flat(v) for v in r] for r in rows], dtype=object)
-    found = Reading(None).images(cells.rename("photo"))
+    found = Reading(None).items(cells.rename("photo"), read_image)
     assert [[int(image[0, 0, 0]) for image in row] for row in found] == [r or [] for r in rows]
 
 
@@ -173,8 +174,6 @@ def test_twenty_thousand_pixels_wide_is_an_image(tmp_path):
 
 def test_a_large_image_below_the_limit_warns_nobody(tmp_path):
     Image.new("1", (20_000, 5_000)).save(tmp_path / "a.png")  # Pillow itself warns above 89 Mpx
-    from multiadapt.data.images import opens
-
     assert opens("a.png", tmp_path) is None
 
 
@@ -226,7 +225,7 @@ def test_every_bad_file_is_named_with_its_reason(tmp_path):
     root.mkdir()
     for name, reason in make_bad(root).items():
         reading = Reading(root)
-        assert reading.images(pd.Series([name], ["r1"], name="photo")) == [[]]
+        assert reading.items(pd.Series([name], ["r1"], name="photo"), read_image) == [[]]
         with pytest.raises(CellError, match=rf"(?s)row 'r1' .*column 'photo', file .*: .*{reason}"):
             reading.finish()
 
@@ -247,7 +246,7 @@ def test_an_absolute_path_inside_the_root_is_read(tmp_path):
 def test_no_root_is_the_current_folder(tmp_path, monkeypatch):
     Image.new("RGB", (1, 1)).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
-    assert len(Reading(None).images(pd.Series(["a.png"]))[0]) == 1
+    assert len(Reading(None).items(pd.Series(["a.png"]), read_image)[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -285,7 +284,7 @@ def test_a_file_that_may_not_be_read_is_a_bad_cell(tmp_path, monkeypatch):
 def test_too_many_files_name_row_column_and_count(tmp_path):
     cells = pd.Series(["", "a;b;c", "none.png"], ["x", "y", "z"], name="photo")
     reading = Reading(tmp_path, max_files=2)
-    assert reading.images(cells, range(10, 10 + len(cells))) == [[], [], []]
+    assert reading.items(cells, read_image, range(10, 10 + len(cells))) == [[], [], []]
     with pytest.raises(
         CellError,
         match=r"2 are neither:\n  row 'y' \(position 11\), column 'photo', file 'a;b;c': .* at most 2 "
@@ -314,7 +313,7 @@ def reports(tmp_path_factory, monkeypatch):
 def test_one_corrupt_file_in_a_hundred_moves_no_other_cell(tmp_path, caplog, reports):
     cells = hundred(tmp_path, {37: b"corrupt"}).sample(frac=1, random_state=0)
     reading = Reading(tmp_path, on_error="missing")
-    found = reading.images(cells)
+    found = reading.items(cells, read_image)
     assert [int(row[0][0, 0, 0]) if row else 37 for row in found] == cells.index.tolist()
     assert [row == [] for row in found] == [label == 37 for label in cells.index]
     with caplog.at_level(logging.WARNING, "multiadapt"):
@@ -330,7 +329,7 @@ def test_one_corrupt_file_in_a_hundred_moves_no_other_cell(tmp_path, caplog, rep
 
 def test_cells_taken_as_missing_are_listed_in_a_file_where_they_are_many(tmp_path, caplog, reports):
     reading = Reading(tmp_path, on_error="missing")
-    reading.images(hundred(tmp_path, dict.fromkeys(range(11), b"")))
+    reading.items(hundred(tmp_path, dict.fromkeys(range(11), b"")), read_image)
     with caplog.at_level(logging.WARNING, "multiadapt"):
         reading.finish()
     (kept,) = reports.iterdir()
@@ -344,7 +343,7 @@ def test_a_bad_cell_that_is_read_again_and_again_is_one_cell_of_the_report(tmp_p
     reading = Reading(tmp_path, on_error="missing")
     cells = pd.Series(["a.png", "b.png", "a.png"], name="photo")
     for at in ([0, 1], [1, 2], [0, 2], [0, 1, 2]):
-        reading.images(cells.iloc[at], at)
+        reading.items(cells.iloc[at], read_image, at)
     with caplog.at_level(logging.WARNING, "multiadapt"):
         reading.finish()
         assert reading.bad == []
@@ -352,14 +351,14 @@ def test_a_bad_cell_that_is_read_again_and_again_is_one_cell_of_the_report(tmp_p
     (record,) = caplog.records
     assert record.getMessage().startswith("3 unreadable cells are taken as missing:\n  row 0, ")
     for _ in range(3):
-        reading.images(cells)
+        reading.items(cells, read_image)
     assert len(reading.bad) == 3
 
 
 def test_one_bad_file_makes_the_whole_cell_missing(tmp_path):
     Image.fromarray(flat(1)).save(tmp_path / "a.png")
     reading = Reading(tmp_path, on_error="missing")
-    assert reading.images(pd.Series(["a.png;b.png", "a.png"], name="p"))[0] == []
+    assert reading.items(pd.Series(["a.png;b.png", "a.png"], name="p"), read_image)[0] == []
     assert [(b.row, b.value) for b in reading.bad] == [(0, "'b.png'")]
 
 
@@ -369,7 +368,7 @@ def test_the_report_shows_ten_and_lists_all(tmp_path, reports):
     with ThreadPoolExecutor(4) as pool:  # blocks in any order
         list(
             pool.map(
-                lambda at: reading.images(cells[at : at + 10], range(at, at + 10)),
+                lambda at: reading.items(cells[at : at + 10], read_image, range(at, at + 10)),
                 range(90, -1, -10),
             )
         )
@@ -388,7 +387,7 @@ def test_the_report_shows_ten_and_lists_all(tmp_path, reports):
 
 def test_nothing_bad_is_no_report(tmp_path):
     reading = Reading(tmp_path)
-    reading.images(pd.Series([None, ""]))
+    reading.items(pd.Series([None, ""]), read_image)
     reading.finish()
 
 
@@ -398,14 +397,18 @@ def test_warning_filters_are_as_before_after_many_threads(tmp_path):
     cells = hundred(tmp_path, {})
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda at: Reading(tmp_path).images(cells[at : at + 5]), range(0, 100, 5)))
+        list(
+            pool.map(
+                lambda at: Reading(tmp_path).items(cells[at : at + 5], read_image), range(0, 100, 5)
+            )
+        )
     assert list(warnings.filters) == before
 
 
 def test_the_cells_are_never_written_to():
     array, items = flat(3), ["", None]
     cells = pd.Series([array, items], dtype=object, name="photo")
-    Reading(None).images(cells)[0][0][:] = 0
+    Reading(None).items(cells, read_image)[0][0][:] = 0
     assert (array == 3).all()
     assert items == ["", None]
     assert files(items) == []

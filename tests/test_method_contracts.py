@@ -8,13 +8,23 @@ import pandas as pd
 import pytest
 import torch
 
-from multiadapt import MultimodalRegressor, TIAdapter, Training, Trees
+from multiadapt import MultimodalRegressor, TIAdapter, Training, Trees, load
+from multiadapt.adapters.bottleneck import Bottleneck
+from multiadapt.adapters.ia3 import IA3
+from multiadapt.adapters.lora import LoRA
+from multiadapt.encoders.image import ImageEncoder
 from multiadapt.encoders.trees import TreesEncoder
-from multiadapt.errors import SpecError
+from multiadapt.errors import EncoderError, SpecError
 from multiadapt.fitted import Fitted
+from multiadapt.folding import folded
 from multiadapt.methods._base import Method
 from multiadapt.methods._image_branch import ImageBranch
+from multiadapt.methods.bitfit import BitFit
+from multiadapt.methods.houlsby import Houlsby
+from multiadapt.methods.ia3 import PlainIA3
+from multiadapt.methods.lora import PlainLoRA
 from multiadapt.spec import names, resolve
+from multiadapt.types import Site, Stream
 
 METHODS = names("methods")
 SHORT = Training(epochs=2, batch_size=16)
@@ -34,7 +44,8 @@ def fitted(
 
 
 def frozen_tensors(model: Fitted) -> dict[str, torch.Tensor]:
-    trained = {n for n, p in model.model.named_parameters() if p.requires_grad}
+    every = model.model.named_parameters(remove_duplicate=False)  # streams may share a network
+    trained = {n for n, p in every if p.requires_grad}
     return {
         n: t.clone()
         for n, t in model.model.state_dict().items()
@@ -81,6 +92,87 @@ def test_full_moves_weights_but_no_running_statistic(table, photos, network) -> 
     parameters = {n for n, _ in backbone.named_parameters()}
     assert moved <= parameters  # running statistics are buffers
     assert {n for n in parameters if n.endswith("convolution.weight")} <= moved
+
+
+def test_bitfit_moves_biases_alone(table, photos, network) -> None:
+    rates = (1e-30, 0.01)
+    first, second = (
+        fitted("bitfit", table, photos, network, training=Training(epochs=2, learning_rate=rate))
+        for rate in rates
+    )
+    before, after = (m.fitted_.model.encoder("front").backbone.network for m in (first, second))
+    was = before.state_dict()
+    moved = {n for n, t in after.state_dict().items() if not torch.equal(t, was[n])}
+    biases = {n for n in was if n.endswith(".bias")}  # BatchNorm's, whose running statistics stay
+    assert moved <= biases
+    assert len(moved) > len(biases) / 2  # the others' channels are dead in this random network
+
+
+@pytest.mark.parametrize(
+    "method", [PlainLoRA(lora=LoRA(use_dora=True)), PlainIA3(), Houlsby(), BitFit()], ids=repr
+)
+def test_what_is_trained_inside_networks_survives_saving(
+    method: Method, table, photos, network, tmp_path
+) -> None:
+    model = fitted(method, table, photos, network)
+    model.save(tmp_path / "saved")
+    again = load(tmp_path / "saved").predict(table, root=photos)
+    pd.testing.assert_series_equal(again, model.predict(table))
+
+
+def test_folded_predictions_are_the_same_with_a_network_for_two_columns(
+    table, photos, network
+) -> None:
+    done = fitted("lora", table, photos, network, training=Training(epochs=2, learning_rate=0.01))
+    model = done.fitted_.model
+    plain = done.fitted_.scores(table, photos)
+    with folded({s: model.encoder(s) for s in model.streams}, model.placed) as layers:
+        assert layers == len({s.path for s in model.placed if s.role == "conv"}) > 0
+        np.testing.assert_allclose(
+            done.fitted_.scores(table, photos), plain, rtol=1e-5, atol=1e-5 * np.abs(plain).max()
+        )
+    assert np.array_equal(done.fitted_.scores(table, photos), plain)
+
+
+def test_bitfit_of_a_network_without_biases_is_refused() -> None:
+    spec = ImageEncoder("random:resnet-18")
+    with torch.device("meta"):
+        network = spec.open("classification")
+    for module in network.modules():
+        module.register_parameter("bias", None)
+    encoder = spec.build(Stream("photo", "image", ()), network, "net")
+    with pytest.raises(EncoderError, match="the network of 'photo' has no biases to train among"):
+        BitFit().native(encoder)
+
+
+def tokens_and_map() -> list[Site]:
+    """Sites of a transformer, of a CNN and of a table."""
+    roles = ("query", "key", "value", "out", "ffn_in", "ffn_out", "ffn", "block")
+    text = [Site("text", r, r, 0, 8, 8, network="t", modality="text") for r in roles]  # type: ignore[arg-type]
+    photo = Site("photo", "b", "block", 0, 8, 8, network="p", modality="image", layout="map")
+    table = Site("table", "pooled", "pooled", 0, 8, 8, modality="tabular", layout="vector")
+    own = Site("fusion", "q", "query", 0, 8, 8)
+    return [*text, photo, table, own]
+
+
+def test_plain_methods_correct_pretrained_networks_and_the_tables_vector() -> None:
+    sites = tokens_and_map()
+    for method, roles in (
+        (PlainLoRA(lora=LoRA(map_roles=())), ["pooled", "query", "value"]),
+        (PlainIA3(ia3=IA3(map_roles=())), ["pooled", "key", "value", "ffn_out"]),
+        (Houlsby(), ["pooled", "out", "ffn_out", "block"]),
+        (BitFit(tabular=Bottleneck()), ["pooled"]),
+    ):
+        placed = method.adapters(sites)
+        assert [s.role for s in placed] == roles
+        assert all(s.stream != "fusion" for s in placed)
+        bare = method.with_params(tabular=None).adapters(sites)
+        assert [s.role for s in bare] == roles[1:]
+
+
+def test_houlsbys_places_must_be_there() -> None:
+    with pytest.raises(SpecError, match="nothing in the network of 'text' has a role of cross"):
+        Houlsby(inner=Bottleneck(roles=("cross",))).adapters(tokens_and_map())
 
 
 @pytest.mark.parametrize("variant", ["embedding", "bc1", "bc2"])

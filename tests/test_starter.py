@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoConfig, AutoModel
 
 from multiadapt import ImageEncoder, MultimodalClassifier, MultimodalRegressor, Training
-from multiadapt.data.images import Reading
+from multiadapt.data.images import read_image
+from multiadapt.data.reading import Reading
 from multiadapt.types import Stream
 
 STARTER = Path(str(files("multiadapt") / "starter"))
@@ -57,7 +58,7 @@ def test_image_starter_beats_its_random_weights(shop: Path, tmp_path: Path) -> N
     (tmp_path / "preprocessor_config.json").write_text(preparation)
     table = pd.read_csv(shop / "table.csv").dropna(subset="photo")
     is_round = table["kind"].isin(["cup", "bowl"])
-    cells = Reading(shop).images(table["photo"])
+    cells = Reading(shop).items(table["photo"], read_image)
     found: list[float] = []
     for source in ("starter", str(tmp_path)):
         spec = ImageEncoder(source)

@@ -1,6 +1,7 @@
 """Tables in and out: every format gives the same cells, and a file is whole or absent."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiadapt.data.tables import TableWriter, read_chunks, read_table
+from multiadapt.data.tables import TableWriter, did_you_mean, read_chunks, read_table
 from multiadapt.errors import SchemaError
 
 FRAME = pd.DataFrame(
@@ -202,3 +203,39 @@ def test_chunks_that_do_not_fit_together_are_an_error(tmp_path):
 def test_results_go_to_known_formats_only():
     with pytest.raises(SchemaError, match=r"results must go to .csv, .*, got '.xlsx'"):
         TableWriter("out.xlsx")
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_a_csv_file_of_another_separator_says_which(sign, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"size{sign}price\n1,5{sign}2\n")
+    said = re.escape(f"seems to be by {sign!r}, its header is the one name {f'size{sign}price'!r}")
+    for read in (read_table, lambda path: list(read_chunks(path, 5))):
+        with pytest.raises(SchemaError, match=f"t.csv: .*{said}.*sep="):
+            read(path)
+
+
+def test_one_column_or_a_sign_in_one_of_several_names_is_a_table(tmp_path):
+    (tmp_path / "one.csv").write_text("size\n1\n")
+    (tmp_path / "two.csv").write_text("a;b,c\n1,2\n")
+    assert list(read_table(tmp_path / "one.csv").frame) == ["size"]
+    assert list(read_table(tmp_path / "two.csv").frame) == ["a;b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("absent", "question"),
+    [
+        (["prize"], ": did you mean 'price'?"),
+        (["PRICE", "nothing"], ": did you mean 'price'?"),
+        (["prise", "gruop"], ": did you mean 'price' and 'group'?"),
+        (["nothing"], ""),
+        ([], ""),
+    ],
+)
+def test_a_misspelt_name_is_asked_about(absent, question):
+    assert did_you_mean(absent, ["size", "price", "group"]) == question
+
+
+def test_a_misspelt_column_of_where_is_asked_about():
+    with pytest.raises(SchemaError, match=r"no column 'sise'.*: did you mean 'size'"):
+        read_table(pd.DataFrame({"size": [1]}), where="sise=1")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from multiadapt import MultimodalClassifier, TIAdapter, Training
+from multiadapt import Full, MultimodalClassifier, TIAdapter, Training
 from multiadapt.errors import ArtifactError, SpecError, TrainingError
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.training import _ResumeFile
@@ -78,12 +78,44 @@ def test_resume_at_any_step_gives_the_same_bits(
     ]
 
 
+def test_resume_keeps_the_order_in_memory_of_a_network_s_own_weights(
+    network, table, photos, tmp_path, monkeypatch
+) -> None:
+    """Convolutions lie channels last; one update of all tensors reads them as they lie in memory."""
+    training = Training(epochs=2, batch_size=16, accumulate=2)
+
+    def run(**given: object) -> MultimodalClassifier:
+        model = MultimodalClassifier(
+            Full(),
+            encoders={"image": str(network), "tabular": "mlp"},
+            training=training,
+            verbose=False,
+        )
+        return model.fit(table.drop(columns="price"), label="kind", root=photos, **given)
+
+    whole = run()
+    monkeypatch.setattr(_ResumeFile, "every", 0.0)
+    write, calls = _ResumeFile.write, []
+
+    def cut_after(self, *given) -> None:
+        write(self, *given)
+        calls.append(1)
+        if len(calls) == 3:
+            raise PowerCutError
+
+    monkeypatch.setattr(_ResumeFile, "write", cut_after)
+    with pytest.raises(PowerCutError):
+        run(resume=tmp_path / "run")
+    monkeypatch.setattr(_ResumeFile, "write", write)
+    assert same_bits(state(whole), state(run(resume=tmp_path / "run")))
+
+
 SCRIPT = """
 import sys
 import pandas as pd, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from multiadapt import MultimodalClassifier, TIAdapter, Training
+from multiadapt import Full, MultimodalClassifier, TIAdapter, Training
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.training import _ResumeFile
 _ResumeFile.every = 0.0
@@ -307,3 +339,11 @@ def test_sample_weights_of_zero_are_rows_that_are_not_there(network, table, phot
 def test_recipe_refuses_what_cannot_train(option: str, value: object, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         Training(**{option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [("time_limit", 60.0), ("resume", "run")])
+def test_what_trains_nothing_takes_neither_limit_nor_resume_file(option, value, table) -> None:
+    model = MultimodalClassifier("trees", verbose=False)
+    frame = table[["size", "kind"]]
+    with pytest.raises(SpecError, match=f"trains nothing step by step: leave {option}= out"):
+        model.fit(frame, label="kind", **{option: value})

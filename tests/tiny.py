@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from transformers import ResNetConfig, ResNetModel
+from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
-__all__ = ["make_network", "make_table"]
+__all__ = ["make_network", "make_table", "make_transformer"]
 
 
 def make_network(folder: Path, *, layer_type: str = "bottleneck", seed: int = 0) -> Path:
@@ -31,6 +31,21 @@ def make_network(folder: Path, *, layer_type: str = "bottleneck", seed: int = 0)
         "image_std": [0.5] * 3,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(preparation))
+    return folder
+
+
+def make_transformer(folder: Path, *, seed: int = 0) -> Path:
+    """A random ViT with three blocks, as a folder that `from_pretrained` opens; it reads 16 pixels."""
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=16,
+        patch_size=8,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
 
 

@@ -4,9 +4,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from multiadapt.adapters.ia3 import IA3
+    from multiadapt.adapters.lora import LoRA
+    from multiadapt.encoders.audio import AudioEncoder
     from multiadapt.encoders.image import ImageEncoder
     from multiadapt.encoders.mlp import MLPEncoder
     from multiadapt.encoders.tabular import TabularEncoder
+    from multiadapt.encoders.text import TextEncoder
+    from multiadapt.encoders.vector import VectorEncoder
     from multiadapt.estimators import (
         MultimodalClassifier,
         MultimodalRegressor,
@@ -14,46 +19,74 @@ if TYPE_CHECKING:
         load,
     )
     from multiadapt.methods._base import Training
+    from multiadapt.methods.bitfit import BitFit
     from multiadapt.methods.frozen import Frozen
     from multiadapt.methods.full import Full
+    from multiadapt.methods.houlsby import Houlsby
+    from multiadapt.methods.ia3 import PlainIA3
     from multiadapt.methods.image_only import ImageOnly
+    from multiadapt.methods.lora import PlainLoRA
     from multiadapt.methods.tabular_only import TabularOnly
     from multiadapt.methods.ti_adapter import TIAdapter
     from multiadapt.methods.trees import Trees
+    from multiadapt.methods.u2a import U2A
+    from multiadapt.missing.token import MaskToken
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AudioEncoder",
+    "BitFit",
     "Frozen",
     "Full",
+    "Houlsby",
+    "IA3",
     "ImageEncoder",
     "ImageOnly",
+    "LoRA",
     "MLPEncoder",
+    "MaskToken",
     "MultimodalClassifier",
     "MultimodalRegressor",
+    "PlainIA3",
+    "PlainLoRA",
     "TIAdapter",
     "TabularEncoder",
     "TabularOnly",
+    "TextEncoder",
     "Training",
     "Trees",
+    "U2A",
+    "VectorEncoder",
     "from_pretrained",
     "load",
 ]
 
 # Resolved on first use, so that `import multiadapt` and `multiadapt --help` stay quick.
 _HOMES = {
+    "AudioEncoder": "encoders.audio",
+    "BitFit": "methods.bitfit",
     "Frozen": "methods.frozen",
     "Full": "methods.full",
+    "Houlsby": "methods.houlsby",
+    "IA3": "adapters.ia3",
     "ImageEncoder": "encoders.image",
     "ImageOnly": "methods.image_only",
+    "LoRA": "adapters.lora",
     "MLPEncoder": "encoders.mlp",
+    "MaskToken": "missing.token",
     "MultimodalClassifier": "estimators",
     "MultimodalRegressor": "estimators",
+    "PlainIA3": "methods.ia3",
+    "PlainLoRA": "methods.lora",
     "TIAdapter": "methods.ti_adapter",
     "TabularEncoder": "encoders.tabular",
     "TabularOnly": "methods.tabular_only",
+    "TextEncoder": "encoders.text",
     "Training": "methods._base",
     "Trees": "methods.trees",
+    "U2A": "methods.u2a",
+    "VectorEncoder": "encoders.vector",
     "from_pretrained": "estimators",
     "load": "estimators",
 }

@@ -28,9 +28,10 @@ from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
 from multiadapt.errors import ArtifactError, EncoderError, SpecError
 from multiadapt.fitted import Fitted
 from multiadapt.methods._base import Method, Training
+from multiadapt.missing._base import Demand
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.tasks._base import TaskSpec
-from multiadapt.types import Stream
+from multiadapt.types import Kind, Stream
 
 __all__ = ["FORMAT", "check_place", "fetch", "load", "push", "save"]
 
@@ -236,29 +237,51 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _golden(fitted: Fitted, seed: int) -> np.ndarray:
-    """Scores of four rows drawn from a seed, never the user's data; the last has only gaps.
+    """Scores of four rows drawn from a seed, never the user's data; the last has gaps where it may.
 
     Always on the CPU: a GPU rounds convolutions to TF32, beyond the tolerance.
     """
     device = fitted.device
     fitted.model.to("cpu")
-    scores = fitted.scores(_golden_frame(fitted.schema, seed), Path(), "missing")
+    frame = _golden_frame(fitted.schema, seed, fitted.method.missing.demands)
+    scores = fitted.scores(frame, Path(), "missing")
     fitted.model.to(device)
     return scores
 
 
-def _golden_frame(schema: Schema, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    columns: dict[str, Any] = {}
-    for column in schema.columns:
-        values: list[Any] = {
-            "numeric": lambda: list(rng.normal(size=3)),
-            "categorical": lambda: [f"golden {i}" for i in rng.integers(0, 3, 3)],
-            "datetime": lambda: [f"20{i:02d}-0{i % 9 + 1}-11" for i in rng.integers(10, 30, 3)],
-            "image": lambda: list(rng.integers(0, 256, (3, 48, 64, 3), np.uint8)),
-        }.get(column.kind, lambda: [None] * 3)()
-        columns[column.name] = pd.Series([*values, None], dtype=object)
-    return pd.DataFrame(columns)
+def _golden_frame(schema: Schema, seed: int, demand: Demand) -> pd.DataFrame:
+    """Three whole rows, and one with as many gaps as the method allows."""
+    rng, last = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    whole = pd.DataFrame({c.name: _golden_cells(c.kind, 3, rng) for c in schema.columns})
+    gaps = pd.DataFrame({c.name: _golden_cells(c.kind, 1, last) for c in schema.columns})
+    first = {c.name for c in schema.streams()[0].columns} if demand == "one" else set()
+    if demand != "all":
+        gaps.loc[:, [c for c in gaps if c not in first]] = None
+    return pd.concat([whole, gaps], ignore_index=True)
+
+
+def _golden_cells(kind: Kind, rows: int, rng: np.random.Generator) -> pd.Series:
+    words = (
+        "red",
+        "Blue",
+        "OLD",
+        "élan",
+        "42.5",
+        "£,",
+        "дом",
+        "猫",
+        "🦊",
+        "x" * 4000,
+    )  # all tokenizers differ
+    values: list[Any] = {
+        "numeric": lambda: list(rng.normal(size=rows)),
+        "categorical": lambda: [f"golden {i}" for i in rng.integers(0, 3, rows)],
+        "datetime": lambda: [f"20{i:02d}-0{i % 9 + 1}-11" for i in rng.integers(10, 30, rows)],
+        "image": lambda: list(rng.integers(0, 256, (rows, 48, 64, 3), np.uint8)),
+        "text": lambda: [" ".join(rng.permutation(words)[: 9 + i]) for i in range(rows)],
+        "audio": lambda: [(rng.uniform(-0.5, 0.5, 8_000), 16_000) for _ in range(rows)],
+    }.get(kind, lambda: [None] * rows)()
+    return pd.Series(values, dtype=object)
 
 
 def _check_golden(fitted: Fitted, golden: Mapping[str, Any], folder: Path) -> None:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ __all__ = ["Adapter", "Attachment", "attach", "running"]
 class Adapter(nn.Module, ABC):
     """A small trained module that corrects what one site says."""
 
+    corrects: ClassVar[Literal["output", "input"]] = "output"
+    """input: `y` is what the site reads, and the site runs on the corrected one."""
+    folded: bool = False
+    """True while the correction is in the frozen weight and must not be made again."""
+
     def bind(self, module: nn.Module) -> None:
         """Called once with the frozen submodule. Default: nothing to read from it."""
 
@@ -30,7 +35,10 @@ class Adapter(nn.Module, ABC):
         """What the site reads and its output, to the corrected output of the same shape."""
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None] | None:
-        """The frozen weight and bias with the correction in them; None: this kind cannot be folded."""
+        """The frozen weight and bias with the correction in them; None: this kind cannot be folded.
+
+        Of a site with a `part` they are that part's rows.
+        """
         return None
 
 
@@ -76,7 +84,12 @@ def attach(encoder: nn.Module, adapters: Mapping[Site, Adapter]) -> Attachment:
         for path in site.reads:
             reader = encoder.get_submodule(path)
             handles.append(reader.register_forward_pre_hook(_Reader(site, path), with_kwargs=True))
-        handles.append(module.register_forward_hook(_Corrector(site, adapter), with_kwargs=True))
+        if adapter.corrects == "input":
+            ahead = _InputCorrector(site, adapter)
+            handles.append(module.register_forward_pre_hook(ahead, with_kwargs=True))
+        else:
+            after = _Corrector(site, adapter)
+            handles.append(module.register_forward_hook(after, with_kwargs=True))
     return Attachment(handles)
 
 
@@ -102,7 +115,7 @@ class _Corrector:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
         call = _CALL.get()
-        if call is None or call.stream != self.site.stream:
+        if call is None or call.stream != self.site.stream or self.adapter.folded:
             return output
         if self.site.reads:
             xs = tuple(call.read[path] for path in self.site.reads)
@@ -119,6 +132,25 @@ class _Corrector:
         return torch.cat(
             [y[..., :start], self.adapter(xs, y[..., start:end]), y[..., end:]], dim=-1
         )
+
+
+class _InputCorrector:
+    """Replaces what a submodule reads by the adapter's."""
+
+    def __init__(self, site: Site, adapter: Adapter) -> None:
+        self.site, self.adapter = site, adapter
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        call = _CALL.get()
+        if call is None or call.stream != self.site.stream or self.adapter.folded:
+            return None
+        x = _first(args, kwargs)
+        corrected = self.adapter((x,), x)
+        if args:
+            return (corrected, *args[1:]), kwargs
+        return args, {**kwargs, next(iter(kwargs)): corrected}
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

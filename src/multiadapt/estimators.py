@@ -17,7 +17,7 @@ from multiadapt import artifact
 from multiadapt.data.tables import Table, read_table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
-from multiadapt.fitted import Fitted
+from multiadapt.fitted import Answer, Fitted
 from multiadapt.fitting import Plan, Rows, fit
 from multiadapt.gather import PerRow, Roles, rows_of
 from multiadapt.methods._base import Method, Training
@@ -47,6 +47,7 @@ class _Multimodal(BaseEstimator, ABC):
     validation: float
     on_error: Literal["raise", "missing"]
     max_files: int
+    join_text: bool
     device: str | None
     memory: float
     verbose: bool
@@ -110,11 +111,27 @@ class _Multimodal(BaseEstimator, ABC):
         self._set_names()
         return self
 
-    def predict(self, X: Source, *, root: str | Path | None = None) -> Any:
+    def predict(
+        self,
+        X: Source,
+        *,
+        root: str | Path | None = None,
+        empty: Literal["raise", "prior"] = "raise",
+        details: bool = False,
+    ) -> Any:
         """Class labels or values: a Series with the caller's index, in the caller's order; a DataFrame
-        of zeros and ones for several labels; an array when `X` is one."""
-        scores, index = self._scores(X, root)
-        return self._like(X, self._fit().target.predict(scores), index)
+        of zeros and ones for several labels; an array when `X` is one.
+
+        Args:
+            root: folder that file paths are relative to; default the table's own.
+            empty: what a row gets that has none of its modalities. prior: what the training labels
+                are on the whole. raise: CellError, where the method asks for at least one.
+            details: a DataFrame that has beside the prediction one column `has NAME` per modality, and
+                `prior`, True where a row had none.
+        """
+        answer, index = self._answer(X, root, empty)
+        predicted = self._like(X, self._fit().target.predict(answer.scores), index)
+        return _detailed(predicted, answer, index) if details else predicted
 
     def evaluate(
         self,
@@ -252,6 +269,7 @@ class _Multimodal(BaseEstimator, ABC):
             validation=self.validation,
             on_error=self.on_error,
             max_files=self.max_files,
+            join_text=self.join_text,
             device=_device(self.device),
             memory=self.memory,
         )
@@ -265,7 +283,9 @@ class _Multimodal(BaseEstimator, ABC):
         saved = self._fit().info.get("root")
         return None if saved is None else Path(saved)
 
-    def _scores(self, X: Source, root: str | Path | None) -> tuple[np.ndarray, pd.Index]:
+    def _answer(
+        self, X: Source, root: str | Path | None, empty: Literal["raise", "prior"]
+    ) -> tuple[Answer, pd.Index]:
         fitted = self._fit()
         table = self._table(X, root)
         if not _is_table(X) and table.frame.shape[1] != self.n_features_in_:
@@ -273,7 +293,10 @@ class _Multimodal(BaseEstimator, ABC):
                 f"X has {table.frame.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        return fitted.scores(table.frame, self._root(table, root), self.on_error), table.frame.index
+        if empty not in ("raise", "prior"):
+            raise SpecError(f"empty must be 'raise' or 'prior', got {empty!r}")
+        where = self._root(table, root)
+        return fitted.answer(table.frame, where, self.on_error, empty), table.frame.index
 
     def _like(self, X: Source, values: np.ndarray, index: pd.Index) -> Any:
         if not _is_table(X):
@@ -290,6 +313,16 @@ class _Multimodal(BaseEstimator, ABC):
             self.feature_names_in_ = np.asarray(info["features"], dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
+
+
+def _detailed(predicted: Any, answer: Answer, index: pd.Index) -> pd.DataFrame:
+    columns = (
+        predicted
+        if isinstance(predicted, pd.DataFrame)
+        else pd.DataFrame({"prediction": np.asarray(predicted)}, index=index)
+    )
+    had = {f"has {stream}": there for stream, there in answer.present.items()}
+    return columns.assign(**had, prior=answer.empty)
 
 
 _SPECS = ("method", "encoders", "training", "device", "seed")
@@ -311,6 +344,7 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         validation: share of rows held out for early stopping where none are given; 0: none.
         on_error: "missing" treats an unreadable cell as missing and lists it.
         max_files: most files in one cell.
+        join_text: all text columns are read as one text, with their names; else each on its own.
         device: "cpu", "cuda" ...; None picks a GPU where there is one.
         memory: gigabytes of frozen computation that may be kept during a fit.
     """
@@ -329,6 +363,7 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         validation: float = 0.2,
         on_error: Literal["raise", "missing"] = "raise",
         max_files: int = 8,
+        join_text: bool = False,
         device: str | None = None,
         memory: float = 4.0,
         verbose: bool = True,
@@ -344,14 +379,22 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         self.validation = validation
         self.on_error = on_error
         self.max_files = max_files
+        self.join_text = join_text
         self.device = device
         self.memory = memory
         self.verbose = verbose
 
-    def predict_proba(self, X: Source, *, root: str | Path | None = None) -> Any:
-        """Probabilities: a DataFrame with a column for each class (or label); an array when `X` is one."""
-        scores, index = self._scores(X, root)
-        values = self._fit().target.probabilities(scores)
+    def predict_proba(
+        self,
+        X: Source,
+        *,
+        root: str | Path | None = None,
+        empty: Literal["raise", "prior"] = "raise",
+    ) -> Any:
+        """Probabilities: a DataFrame with a column for each class (or label); an array when `X` is one.
+        `empty` is as in `predict`."""
+        answer, index = self._answer(X, root, empty)
+        values = self._fit().target.probabilities(answer.scores)
         return pd.DataFrame(values, index=index, columns=self.classes_) if _is_table(X) else values
 
     @property
@@ -379,7 +422,7 @@ class MultimodalRegressor(RegressorMixin, _Multimodal):
 
     Args:
         target: "log" learns the logarithm of a positive target.
-        method, encoders, training, column_types, metric, seed, validation, on_error, max_files,
+        method, encoders, training, column_types, metric, seed, validation, on_error, max_files, join_text,
             device, memory, verbose: as in `MultimodalClassifier`.
     """
 
@@ -396,6 +439,7 @@ class MultimodalRegressor(RegressorMixin, _Multimodal):
         validation: float = 0.2,
         on_error: Literal["raise", "missing"] = "raise",
         max_files: int = 8,
+        join_text: bool = False,
         device: str | None = None,
         memory: float = 4.0,
         verbose: bool = True,
@@ -410,6 +454,7 @@ class MultimodalRegressor(RegressorMixin, _Multimodal):
         self.validation = validation
         self.on_error = on_error
         self.max_files = max_files
+        self.join_text = join_text
         self.device = device
         self.memory = memory
         self.verbose = verbose

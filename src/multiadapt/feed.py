@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from multiadapt.data.bad_cells import BadCell, listing
 from multiadapt.data.batches import cells
-from multiadapt.data.images import Reading
+from multiadapt.data.reading import Reading
 from multiadapt.encoders._base import Encoder
+from multiadapt.errors import CellError
+from multiadapt.missing._base import Demand
 from multiadapt.types import Inputs
 
 __all__ = ["BLOCK", "Feed"]
@@ -46,12 +49,17 @@ class Feed:
     """Inputs that an encoder's `learn` returned for these rows, in place of prepared ones."""
     budget: int = 0
     """Bytes of inputs that may be kept in memory."""
+    present: dict[str, np.ndarray] = field(init=False)
+    """By stream, (b,) False where a row's modality was missing when it was last read."""
     positions: np.ndarray | None = None
     """(b,) where each row stands in the caller's table, for reports; None: rows are all of it."""
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
         self._places = np.arange(len(self)) if self.positions is None else self.positions
+        self.present = {s: np.ones(len(self), dtype=bool) for s in self.encoders}
+        for stream, inputs in self.given.items():
+            self.present[stream] = (inputs.count > 0).numpy()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -83,6 +91,42 @@ class Feed:
                 left += sum(p.nbytes for p in parts)
                 self._say_unkept(stream, parts)
                 self._read_only(stream, self._order(stream)[len(parts) :])
+
+    def demand(self, how_many: Demand) -> None:
+        """CellError naming the rows that lack all their modalities ("one" is demanded), or any ("all").
+
+        All rows must have been read before.
+        """
+        lacks = {"nothing": [], "one": [self.empty], "all": [~p for p in self.present.values()]}
+        names = [", ".join(self.present)] if how_many == "one" else list(self.present)
+        bad = [
+            BadCell(self.frame.index[i], int(self._places[i]), name, "", "missing")
+            for name, lacking in zip(names, lacks[how_many], strict=False)
+            for i in np.flatnonzero(lacking).tolist()
+        ]
+        if not bad:
+            return
+        lines = listing(bad, lambda b: f"{b.where}: {b.column} missing")
+        if how_many == "one":
+            raise CellError(
+                f"every row must have at least one of its modalities, {len(bad)} have none:\n{lines}\n"
+                'Leave these rows out, or predict with empty="prior"'
+            )
+        raise CellError(
+            f'with missing="error" every row must have every modality, {len(bad)} cells are missing:\n'
+            f'{lines}\nFill them, or choose another way: missing="token", "zero" or "mean"'
+        )
+
+    @property
+    def empty(self) -> np.ndarray:
+        """(b,) True where a row has none of the modalities."""
+        return ~np.any(list(self.present.values()), axis=0)
+
+    def say_remarks(self) -> None:
+        """Warn of what encoders noticed while rows were prepared, once."""
+        for stream, encoder in self.encoders.items():
+            for line in encoder.remarks():
+                _log.warning("%s: %s", stream, line)
 
     def _read_only(self, stream: str, order: Sequence[np.ndarray]) -> None:
         """Read rows for nothing but to find every unreadable cell now."""
@@ -153,8 +197,14 @@ class Feed:
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             read = cells(self.frame.iloc[some], encoder.stream, self.reading, self._places[some])
-            parts.append(encoder.prepare(read))
-        return Inputs.join(parts) if len(parts) > 1 else parts[0]
+            try:
+                parts.append(encoder.prepare(read))
+            except CellError as error:
+                names = ", ".join(repr(label) for label in self.frame.index[some])
+                raise CellError(f"among rows {names}: {error}") from error
+        inputs = Inputs.join(parts) if len(parts) > 1 else parts[0]
+        self.present[encoder.stream.name][rows] = (inputs.count > 0).numpy()
+        return inputs
 
     def _on_device(self, read: Mapping[str, Inputs], rows: np.ndarray) -> dict[str, Inputs]:
         chosen = torch.from_numpy(rows)

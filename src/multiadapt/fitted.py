@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from multiadapt.data.images import Reading
+from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.feed import Feed
@@ -20,7 +20,21 @@ from multiadapt.model import AdaptedModel
 from multiadapt.tasks._base import Target, TaskSpec
 from multiadapt.training import scores
 
-__all__ = ["Fitted"]
+__all__ = ["Answer", "Fitted"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a table."""
+
+    scores: Float[np.ndarray, "b c"]
+    present: Mapping[str, np.ndarray]
+    """By modality's stream, (b,) whether the row had it."""
+
+    @property
+    def empty(self) -> np.ndarray:
+        """(b,) True where a row had none of them."""
+        return ~np.any(list(self.present.values()), axis=0)
 
 
 @dataclass
@@ -51,9 +65,24 @@ class Fitted:
         on_error: Literal["raise", "missing"] = "raise",
     ) -> Float[np.ndarray, "b c"]:
         """The head's scores of every row of `frame`, in its order; files are relative to `root`."""
+        return self.answer(frame, root, on_error).scores
+
+    def answer(
+        self,
+        frame: pd.DataFrame,
+        root: Path | None,
+        on_error: Literal["raise", "missing"] = "raise",
+        empty: Literal["raise", "prior"] = "raise",
+    ) -> "Answer":
+        """Scores of every row, and which modalities it had.
+
+        With empty="prior" a row that has none of its modalities gets the scores of the training labels
+        on the whole, whatever the method; else it depends on the method: CellError where it asks for one.
+        """
         frame = self.schema.conform(frame)
         if len(frame) == 0:
-            return np.zeros((0, self.target.outputs), np.float32)
+            nothing = np.zeros((0, self.target.outputs), np.float32)
+            return Answer(nothing, {s: np.zeros(0, dtype=bool) for s in self.model.streams})
         reading = Reading(root, self.schema.max_files, on_error)
         encoders = {s: self.model.encoder(s) for s in self.model.streams}
         # A table's part is computed as far as it is frozen, for all rows at once; pictures stream.
@@ -65,4 +94,10 @@ class Fitted:
         feed.keep("tabular")
         found = scores(self.model, feed, self.training)
         reading.finish()
-        return found
+        feed.say_remarks()
+        demand = self.method.missing.demands
+        if empty == "prior" and feed.empty.any():
+            found[feed.empty] = self.info["prior"]
+            demand = "nothing" if demand == "one" else demand
+        feed.demand(demand)
+        return Answer(found, feed.present)

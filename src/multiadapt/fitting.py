@@ -19,7 +19,7 @@ import torch
 from multiadapt import __version__
 from multiadapt.data.batches import cells
 from multiadapt.data.digest import table_digest
-from multiadapt.data.images import Reading
+from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.splits import holdout, warn_straddling
 from multiadapt.encoders._base import Encoder, EncoderSpec
@@ -35,6 +35,8 @@ from multiadapt.types import Inputs, Kind, Stream
 __all__ = ["Plan", "Rows", "fit"]
 
 _log = logging.getLogger("multiadapt")
+
+_MODALITIES = ("image", "text", "audio", "vector")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Plan:
     validation: float
     on_error: Literal["raise", "missing"]
     max_files: int
+    join_text: bool
     device: torch.device
     memory: float
     """Gigabytes of frozen prefixes that may be kept."""
@@ -116,7 +119,7 @@ def fit(
         feeds[0].reading.finish()  # a file that broke while it trained
     _say_end(history, training)
     model.eval()
-    info = _info(rows, validation, history)
+    info = _info(rows, validation, history) | {"prior": _prior(target, rows)}
     if held is not None and validation is not None:
         found = scores(model, held.feed, training)
         metrics = target.measure(found, validation.labels, validation.weight, plan.seed)
@@ -131,6 +134,7 @@ def _schema(plan: Plan, rows: Rows) -> Schema:
         reserved=plan.reserved,
         column_types=plan.column_types,
         max_files=plan.max_files,
+        join_text=plan.join_text,
     )
     for line in schema.lines():
         _log.info("%s", line)
@@ -176,18 +180,19 @@ def _held_out(plan: Plan, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
     """An encoder for every stream that the method reads."""
     streams = schema.streams()
-    known = {s.name for s in streams} | {s.modality for s in streams} | {"tabular", "image"}
+    known = {s.name for s in streams} | {s.modality for s in streams} | {"tabular", *_MODALITIES}
     unknown = [k for k in plan.encoders if k not in known]
     if unknown:
         raise SpecError(
             f"encoders are named by modality or column; {unknown} are none of {sorted(known)}"
         )
-    if "image" in plan.encoders and not any(s.modality == "image" for s in streams):
-        raise SchemaError(
-            "an image encoder is named, but no column holds images:\n"
-            + "\n".join(f"  {line}" for line in schema.lines())
-            + "\nSet root= to the folder of the files, or column_types={'column': 'image'}"
-        )
+    for modality in _MODALITIES:
+        if modality in plan.encoders and not any(s.modality == modality for s in streams):
+            raise SchemaError(
+                f"an encoder of {modality} columns is named, but no column is one:\n"
+                + "\n".join(f"  {line}" for line in schema.lines())
+                + f"\nSet root= to the folder of the files, or column_types={{'column': '{modality}'}}"
+            )
     used = [s for s in streams if plan.method.uses(s)]
     if not used:
         kinds = ", ".join(sorted({s.modality for s in streams})) or "none"
@@ -210,6 +215,8 @@ def _choice(plan: Plan, stream: Stream) -> str | EncoderSpec | None:
 
 def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
     choice = _choice(plan, stream)
+    if choice is None and stream.modality == "vector":
+        choice = "vector"  # nothing to open
     if choice is None:
         choice = _HUB[stream.modality] if online else "starter"
         _log.info(
@@ -223,7 +230,12 @@ def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
     return encoder_spec(stream.modality, choice)
 
 
-_HUB = {"image": "microsoft/resnet-50", "tabular": "tabicl"}
+_HUB = {
+    "image": "microsoft/resnet-50",
+    "tabular": "tabicl",
+    "text": "sentence-transformers/all-MiniLM-L6-v2",
+    "audio": "MIT/ast-finetuned-audioset-10-10-0.4593",
+}
 
 
 def _online() -> bool:
@@ -260,8 +272,8 @@ def _learned(
     labels = replace(labels, weight=weight)
     given: dict[str, Inputs] = {}
     for name, encoder in encoders.items():
-        if encoder.stream.modality != "tabular":
-            continue  # only an encoder of the table learns from it; a picture's is pretrained
+        if not encoder.learns:
+            continue  # a pretrained network; its cells are not read for nothing
         inputs = encoder.learn(cells(rows.frame, encoder.stream, _reading(plan)), labels, plan.seed)
         if inputs is not None:
             given[name] = inputs
@@ -291,6 +303,8 @@ def _feeds(
                 inputs, budget, part.positions,
             )  # fmt: skip
             feed.keep()
+            feed.say_remarks()
+            feed.demand(plan.method.missing.demands)
             budget -= feed.kept_bytes
             found.append(feed)
     reading.finish()
@@ -333,6 +347,18 @@ def _say_end(history: History, training: Training) -> None:
             "trained %d of %d epochs in %.1f s (stopped by: %s); the weights of epoch %d are kept",
             len(history.epochs), training.epochs, history.seconds, history.stopped, history.best_epoch,
         )  # fmt: skip
+
+
+def _prior(target: Target, rows: Rows) -> list[float]:
+    """The scores of a row of which nothing is known: what the training labels are on the whole."""
+    y, weight = target.encode(rows.labels), rows.weight
+    if target.kind == "regression":
+        return [float(np.average(y, weights=weight))]
+    if target.kind == "multilabel" or target.outputs == 1:
+        share = np.atleast_1d(np.average(y, axis=0, weights=weight)).clip(1e-6, 1 - 1e-6)
+        return np.log(share / (1 - share)).tolist()
+    share = np.bincount(y.astype(int), weights=weight, minlength=target.outputs) / weight.sum()
+    return np.log(share.clip(1e-6)).tolist()
 
 
 def _info(rows: Rows, validation: Rows | None, history: History) -> dict[str, Any]:

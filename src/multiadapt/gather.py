@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.utils import column_or_1d
 
 from multiadapt.data.splits import LeakWarning, group_codes
-from multiadapt.data.tables import Table
+from multiadapt.data.tables import Table, did_you_mean
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitting import Rows
 
@@ -50,7 +50,11 @@ class Roles:
         absent = {c: r for c, r in self.columns().items() if c not in frame.columns}
         if absent:
             words = ", ".join(f"{c!r} ({r})" for c, r in absent.items())
-            raise SchemaError(f"columns {words} are absent; the table has {list(frame.columns)}")
+            free = [c for c in frame.columns if c not in self.columns()]
+            raise SchemaError(
+                f"columns {words} are absent; the table has {list(frame.columns)}"
+                f"{did_you_mean(absent, free)}"
+            )
 
     def split(self, table: Table, y: Any) -> tuple[Rows, Rows | None]:
         """Rows "train", and rows "val" if there are any; all rows where there is no split column."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -12,6 +13,7 @@ from multiadapt.attach import Adapter, attach
 from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import ArtifactError, SpecError
 from multiadapt.methods._base import Method
+from multiadapt.missing._base import Seat
 from multiadapt.spec import names, resolve
 from multiadapt.tasks._base import Head, Target
 from multiadapt.types import Inputs, Site, Stream
@@ -48,19 +50,37 @@ class AdaptedModel(nn.Module):
         self.encoders = nn.ModuleList(encoders.values())  # stream names may hold any character
         self.fusion = method.fusion().build({s: e.width for s, e in encoders.items()})
         self.head: Head = target.head(self.fusion.width if method.linear_head() else None)
+        self._looks = method.missing.looks
         own = {s: e.sites() for s, e in encoders.items()}
         sites = [*(site for found in own.values() for site in found), *self.fusion.sites()]
         self.placed: Mapping[Site, Adapter] = method.adapters(sites)
         self.adapters = nn.ModuleList(_unique(self.placed).values())
         self._native = {s: tuple(method.native(e)) for s, e in encoders.items()}
+        seats = {s: Seat(e.width, e.hosts(self.cuts()[s])) for s, e in encoders.items()}
+        self.missing = method.missing.build(seats)
+        self._open_for_guests(seats)
         self._freeze()
+        # Found once: walking a frozen network in every epoch would cost more than its adapters.
+        self._changed = {s: {n: attrgetter(n) for n in self._encoder_names(s)} for s in encoders}
         for name, encoder in encoders.items():
             attach(encoder, {s: self.placed[s] for s in own[name] if s in self.placed})
         attach(self.fusion, {s: self.placed[s] for s in self.fusion.sites() if s in self.placed})
 
     def forward(self, batch: Mapping[str, Inputs]) -> Scored:
-        tokens = {s: e(batch[s]) for s, e in zip(self.streams, self.encoders, strict=True)}
-        return Scored(self.head(tokens, self.fusion), self.fusion.penalty(tokens))
+        guests = self.missing.guests() if self.training or _gaps(batch) else {}
+        tokens = {
+            s: e(batch[s], guests.get(s)) for s, e in zip(self.streams, self.encoders, strict=True)
+        }
+        tokens, penalty = self.missing(tokens)
+        return Scored(self.head(tokens, self.fusion), penalty + self.fusion.penalty(tokens))
+
+    def _open_for_guests(self, seats: Mapping[str, Seat]) -> None:
+        """Guests join where the kept prefix ends, in training and after it."""
+        invited = self.missing.guests()
+        for stream, seat in seats.items():
+            if seat.hosts == "blocks" and stream in invited:
+                self.encoder(stream).entrance = self.cuts()[stream]
+                self.encoder(stream).visibility = self.missing.visibility
 
     def encoder(self, stream: str) -> Encoder:
         return cast(Encoder, self.encoders[self.streams.index(stream)])
@@ -68,7 +88,9 @@ class AdaptedModel(nn.Module):
     def cuts(self) -> dict[str, int]:
         """How deep each stream's inputs may be computed once and kept."""
         return {
-            s: self.encoder(s).cut_for([p for p in self.placed if p.stream == s], self._native[s])
+            s: self.encoder(s).cut_for(
+                [p for p in self.placed if p.stream == s], self._native[s], tokens=self._looks
+            )
             for s in self.streams
         }
 
@@ -78,8 +100,10 @@ class AdaptedModel(nn.Module):
         for key, adapter in _unique(self.placed).items():
             state |= {f"adapter:{key}:{n}": t for n, t in adapter.state_dict().items()}
         for stream in self.streams:
-            state |= self._encoder_state(stream)
-        for part in ("fusion", "head"):
+            encoder = self.encoder(stream)
+            for name, get in self._changed[stream].items():
+                state[f"native:{stream}:{name}"] = get(encoder).detach()
+        for part in ("missing", "fusion", "head"):
             state |= {f"{part}:{n}": t for n, t in getattr(self, part).state_dict().items()}
         return state
 
@@ -110,7 +134,8 @@ class AdaptedModel(nn.Module):
             found.append(_part(f"encoder {stream}", parameters))
         for stream, adapters in self._adapters_by_stream().items():
             found.append(_part(f"adapters {stream}", [p for a in adapters for p in a.parameters()]))
-        found += [_part("fusion", self.fusion.parameters()), _part("head", self.head.parameters())]
+        whole = {"missing": self.missing, "fusion": self.fusion, "head": self.head}
+        found += [_part(name, module.parameters()) for name, module in whole.items()]
         return [p for p in found if p.trainable + p.frozen]
 
     def _adapters_by_stream(self) -> dict[str, list[Adapter]]:
@@ -120,16 +145,17 @@ class AdaptedModel(nn.Module):
             grouped.setdefault(" + ".join(users), []).append(adapter)
         return grouped
 
-    def _encoder_state(self, stream: str) -> dict[str, Tensor]:
+    def _encoder_names(self, stream: str) -> list[str]:
+        """Which of an encoder's tensors a fit changes; those of a shared network count once."""
         encoder = self.encoder(stream)
         trained = {n for n, p in encoder.named_parameters() if p.requires_grad}
         kept = {n for n, _ in encoder.named_buffers() if n.startswith("pooled.") or encoder.trained}
         first = self._first_user(stream)
-        return {
-            f"native:{stream}:{n}": t
-            for n, t in encoder.state_dict().items()
+        return [
+            n
+            for n in encoder.state_dict()
             if n in kept or (n in trained and (first or not n.startswith("backbone.")))
-        }
+        ]
 
     def _first_user(self, stream: str) -> bool:
         """Whether no stream before this one shares its network: its tensors are saved once."""
@@ -208,6 +234,11 @@ def _encoder_parts(method: Method, encoders: Sequence[Encoder]) -> list[Part]:
         total = sum(p.numel() for p in own.values())
         found.append(Part(f"encoder {encoder.stream.name}", trained, total - trained))
     return found
+
+
+def _gaps(batch: Mapping[str, Inputs]) -> bool:
+    """Whether any row lacks any of its modalities."""
+    return any(bool((inputs.count == 0).any()) for inputs in batch.values())
 
 
 def _unique(placed: Mapping[Site, Adapter]) -> dict[str, Adapter]:

@@ -170,6 +170,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     for choice in _choices(hint):
         if get_origin(choice) is tuple and isinstance(value, (list, tuple)):
             return _checked_tuple(value, choice, where)
+        if isinstance(value, str) and isinstance(choice, type) and getattr(choice, "folder", ""):
+            return resolve(choice.folder, value)()  # a name stands for the spec with its defaults
         if _is(value, choice):
             return (
                 choice(value) if choice in (int, float) else value

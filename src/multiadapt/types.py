@@ -5,6 +5,7 @@ Letters in shapes: b rows, f items (files) of a batch, n tokens, d width, g gues
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -124,7 +125,7 @@ class Inputs:
         """Number of items f of all rows together."""
         return len(next(iter(self.tensors.values())))
 
-    @property
+    @cached_property
     def single(self) -> bool:
         """True where every row has one item: rows are items."""
         return self.items == len(self) and bool((self.count == 1).all())

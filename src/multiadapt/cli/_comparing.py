@@ -9,9 +9,11 @@ from typing import Any
 import click
 import pandas as pd
 
+from multiadapt.cli._documentation import trains
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
 from multiadapt.cli._running import estimator, read, task_of
+from multiadapt.cli._setting import method_of
 from multiadapt.errors import ExtraError, SpecError
 from multiadapt.reports.compare import Compared, Design, compare
 from multiadapt.spec import parse_value
@@ -25,11 +27,12 @@ def run(
     """Compare, print the table, write CSV files and a picture."""
     entries = _entries(methods)
     shared, own = _divided(request.changes, entries)
+    common = _for_each(shared, entries)
     table = read(request)
     task = task_of(request, table.frame)
     estimators = {
         e.name: estimator(
-            request, e.method, task, {**shared, **own[e.name], **e.changes}
+            request, e.method, task, {**common[e.name], **own[e.name], **e.changes}
         ).set_params(verbose=False)
         for e in entries
     }
@@ -106,6 +109,16 @@ def _divided(
         for entry in meant:
             own[entry.name][rest] = value
     return shared, own
+
+
+def _for_each(shared: Mapping[str, Any], entries: Sequence[_Entry]) -> dict[str, dict[str, Any]]:
+    """The options of all, the recipe's for those that follow one. Where none does they stay, to be refused."""
+    follow = {e.name: trains(method_of(e.method, {})) for e in entries}
+    none = not any(follow.values())
+    return {
+        name: {k: v for k, v in shared.items() if follows or none or not k.startswith("training.")}
+        for name, follows in follow.items()
+    }
 
 
 def _plain(name: str) -> str:

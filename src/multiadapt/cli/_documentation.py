@@ -14,7 +14,7 @@ from typing import Any
 from multiadapt.methods._base import Method
 from multiadapt.spec import Spec, names, resolve
 
-__all__ = ["Option", "lines", "methods", "options"]
+__all__ = ["Option", "lines", "methods", "options", "trains"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,18 @@ def methods() -> dict[str, str]:
 
 
 def options(name: str) -> list[Option]:
-    """The options of a method, then those of its training recipe."""
+    """The options of a method, then those of its training recipe where it has one."""
     method: Method = resolve("methods", name)()
-    return [*_options(method, ""), *_options(method.training, "training.")]
+    return [
+        *_options(method, ""),
+        *(_options(method.training, "training.") if trains(method) else ()),
+    ]
+
+
+def trains(method: Method) -> bool:
+    """Whether anything is trained step by step. What gives scores without a head and has no use for
+    validation rows, as trees do, follows no recipe."""
+    return method.linear_head() or method.validates
 
 
 def lines(name: str, found: Sequence[Option]) -> Iterator[str]:
@@ -50,7 +59,7 @@ def lines(name: str, found: Sequence[Option]) -> Iterator[str]:
 
 
 def _options(spec: Spec, prefix: str) -> Iterator[Option]:
-    about, hints = _strings(type(spec)), inspect.get_annotations(type(spec), eval_str=True)
+    about, hints = _told(type(spec))
     for field in dataclasses.fields(spec):  # type: ignore[arg-type]
         value, hint, path = getattr(spec, field.name), hints[field.name], prefix + field.name
         if isinstance(value, Spec):
@@ -60,6 +69,17 @@ def _options(spec: Spec, prefix: str) -> Iterator[Option]:
         for part in typing.get_args(hint):  # an optional part that is off
             if isinstance(part, type) and issubclass(part, Spec):
                 yield from _options(part(), f"{path}.")
+
+
+def _told(kind: type) -> tuple[dict[str, str], dict[str, Any]]:
+    """The strings under the fields of a spec and of the specs above it, and the fields' types."""
+    about: dict[str, str] = {}
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        if issubclass(base, Spec):
+            about |= _strings(base)
+            hints |= inspect.get_annotations(base, eval_str=True)
+    return about, hints
 
 
 def _strings(kind: type) -> dict[str, str]:

@@ -11,11 +11,10 @@ import pandas as pd
 import torch
 
 from multiadapt.cli._output import show_json, show_table
-from multiadapt.cli._setting import divided, encoders, method_of
+from multiadapt.cli._setting import check_read, divided, encoders, method_of
 from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.estimators import load
-from multiadapt.methods._base import Method
 from multiadapt.model import build_encoders, count_parts, encoder_spec
 from multiadapt.types import Site, Stream
 
@@ -61,15 +60,18 @@ def counted(
             "a tabular encoder's width depends on the table; give --tabular-width, not --encoder tabular="
         )
     spec = method_of(method, parts["method"])
-    built = _built(spec, encoders(named, parts["encoders"]))
+    check_read(spec, named)
+    if tabular_width is not None and not spec.uses(Stream("tabular", "tabular", ())):
+        raise SpecError(f"method {spec.name!r} reads no table; leave --tabular-width out")
+    built = _built(encoders(named, parts["encoders"]))
     widths = {name: e.width for name, e in built.items()}
     sites = [s for e in built.values() for s in e.sites()]
-    if tabular_width is not None and spec.uses(Stream("tabular", "tabular", ())):
+    if tabular_width is not None:
         widths = {"tabular": tabular_width, **widths}
         sites.append(_pooled(tabular_width))
     if not widths:
         raise SpecError(
-            f"method {method!r} reads none of what is given; name --tabular-width or --encoder image="
+            f"method {method!r} has nothing to read; name --tabular-width or --encoder image="
         )
     found = count_parts(spec, sites, widths, outputs, list(built.values()))
     return {**_totals([asdict(p) for p in found]), "method": spec.to_dict(), "widths": widths}
@@ -104,14 +106,13 @@ def _totals(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return {**totals, "parts": parts}
 
 
-def _built(method: Method, named: Mapping[str, str | EncoderSpec]) -> dict[str, Encoder]:
-    """Encoders of image streams that the method reads."""
+def _built(named: Mapping[str, str | EncoderSpec]) -> dict[str, Encoder]:
+    """Encoders of image streams."""
     streams = [Stream(name, "image", ()) for name in named]
     specs = {name: encoder_spec("image", choice) for name, choice in named.items()}
-    used = [s for s in streams if method.uses(s)]
     random = all(str(getattr(s, "source", "")).startswith("random:") for s in specs.values())
     with torch.device("meta") if random else contextlib.nullcontext():
-        return build_encoders(used, specs, "classification")
+        return build_encoders(streams, specs, "classification")
 
 
 def _pooled(width: int) -> Site:

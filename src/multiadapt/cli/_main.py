@@ -1,6 +1,8 @@
 """The group of commands, and how errors reach the person at the terminal."""
 
+import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,6 +14,7 @@ from multiadapt.cli._fit import fit
 from multiadapt.cli._inspect import inspect
 from multiadapt.cli._methods import methods
 from multiadapt.cli._predict import predict
+from multiadapt.cli._remedy import in_shell
 from multiadapt.errors import MultiadaptError
 
 __all__ = ["main"]
@@ -22,19 +25,45 @@ class _Failure(click.ClickException):
 
 
 class _Commands(click.Group):
-    """Every error raised on purpose becomes its text on standard error and exit code 2."""
+    """Every error raised on purpose becomes its text on standard error and exit code 2.
+
+    Errors, warnings and log lines that name keyword arguments also name the options.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            try:
+        def hint(text: str) -> str:
+            return in_shell(text, self.commands[str(ctx.invoked_subcommand)], self.commands["fit"])
+
+        log, told = logging.getLogger("multiadapt"), _Told(hint)
+        log.addFilter(told)
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: click.echo(
+                    f"Warning: {_with(str(message), hint)}", err=True
+                )
                 return super().invoke(ctx)
-            except MultiadaptError as error:
-                raise _Failure(str(error)) from error
+        except MultiadaptError as error:
+            raise _Failure(_with(str(error), hint)) from error
+        finally:
+            log.removeFilter(told)
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+class _Told(logging.Filter):
+    def __init__(self, hint: Callable[[str], str]) -> None:
+        super().__init__()
+        self.hint = hint
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _with(record.getMessage(), self.hint), None
+        return True
+
+
+def _with(text: str, hint: Callable[[str], str]) -> str:
+    """The text and its options: after a single line in brackets, else below."""
+    found = hint(text)
+    if not found:
+        return text
+    return f"{text}\nIn the shell: {found}" if "\n" in text else f"{text} (in the shell: {found})"
 
 
 @click.group(

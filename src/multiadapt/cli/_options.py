@@ -53,6 +53,7 @@ class Request:
     validation: float
     on_error: str
     max_files: int
+    join_text: bool
     device: str | None
     memory: float
     quiet: bool
@@ -172,6 +173,7 @@ _ESTIMATOR = (
     click.option(
         "--validation",
         type=click.FloatRange(0, 1, max_open=True),
+        metavar="SHARE",
         default=0.2,
         show_default=True,
         help="Share of training rows held out for early stopping where none are given; 0: none.",
@@ -180,14 +182,21 @@ _ESTIMATOR = (
     click.option(
         "--max-files",
         type=click.IntRange(1),
+        metavar="NUMBER",
         default=8,
         show_default=True,
         help="Most files that one cell may name.",
+    ),
+    click.option(
+        "--join-text",
+        is_flag=True,
+        help="Read all text columns as one text, with their names; else each on its own.",
     ),
     device_option,
     click.option(
         "--memory",
         type=click.FloatRange(0),
+        metavar="GIGABYTES",
         default=4.0,
         show_default=True,
         help="Gigabytes of frozen computation that may be kept while training.",

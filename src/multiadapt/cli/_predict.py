@@ -90,13 +90,17 @@ def _kept(rows: "pd.DataFrame", keep: Sequence[str], start: int) -> "pd.DataFram
     """The columns that say which row it is."""
     import pandas as pd
 
+    from multiadapt.data.tables import did_you_mean
     from multiadapt.errors import SchemaError
 
     if not keep:
         return pd.DataFrame({"row": range(start, start + len(rows))})
     absent = [name for name in keep if name not in rows]
     if absent:
-        raise SchemaError(f"columns {absent} are to be kept but absent; the table has {list(rows)}")
+        meant = did_you_mean(absent, rows)
+        raise SchemaError(
+            f"columns {absent} are to be kept but absent; the table has {list(rows)}{meant}"
+        )
     return rows.loc[:, list(keep)].reset_index(drop=True)
 
 

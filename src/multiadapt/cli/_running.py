@@ -9,13 +9,15 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from multiadapt.artifact import check_place
+from multiadapt.cli._documentation import trains
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
-from multiadapt.cli._setting import changed, divided, encoders, method_of
+from multiadapt.cli._setting import MODALITIES, changed, check_read, divided, encoders, method_of
 from multiadapt.data.tables import Table, read_table
 from multiadapt.errors import SpecError
 from multiadapt.estimators import MultimodalClassifier, MultimodalRegressor
 from multiadapt.gather import labels_of
+from multiadapt.methods._base import Method
 
 __all__ = ["estimator", "fit", "read", "task_of"]
 
@@ -33,6 +35,7 @@ def fit(
     out: Path | None,
 ) -> None:
     """Fit, print what was trained and how well, save."""
+    _check_used(request, method, time_limit=time_limit, resume=resume)
     if out is not None:
         check_place(out)
     if out is None:
@@ -64,6 +67,20 @@ def fit(
         file.unlink(missing_ok=True)  # a run that ended early can still be continued
 
 
+def _check_used(request: Request, name: str, *, time_limit: float | None, resume: bool) -> None:
+    """SpecError: an option would have no effect on this method."""
+    method = method_of(name, {})
+    check_read(method, [n for n in request.encoder if n in MODALITIES])
+    given = {"--resume": resume, "--time-limit": time_limit is not None}
+    idle = [option for option, is_given in given.items() if is_given]
+    if idle and not trains(method):
+        raise SpecError(f"{_untrained(method)}: leave {' and '.join(idle)} out")
+
+
+def _untrained(method: Method) -> str:
+    return f"method {method.name!r} trains nothing step by step"
+
+
 def read(request: Request) -> Table:
     return read_table(request.table, where=request.where, root=request.root)
 
@@ -85,6 +102,9 @@ def estimator(
     """An unfitted estimator; every option that is given is used, or refused."""
     parts = divided(changes)
     spec = method_of(method, parts["method"])
+    if parts["training"] and not trains(spec):
+        idle = " and ".join(f"--set training.{name}" for name in parts["training"])
+        raise SpecError(f"{_untrained(spec)}: leave {idle} out")
     options = {
         "encoders": encoders(request.encoder, parts["encoders"]) or None,
         "training": changed(spec.training, parts["training"]) if parts["training"] else None,
@@ -93,6 +113,7 @@ def estimator(
         "validation": request.validation,
         "on_error": request.on_error,
         "max_files": request.max_files,
+        "join_text": request.join_text,
         "device": request.device,
         "memory": request.memory,
         "verbose": not request.quiet,
@@ -147,7 +168,7 @@ def _guessed(labels: pd.Series | pd.DataFrame, separator: str | None) -> tuple[s
 def _check_words(words: pd.Series) -> None:
     """A column of numbers with a slip in one cell is no column of classes."""
     numbers: Any = pd.to_numeric(words, errors="coerce")
-    odd = words[numbers.isna()]
+    odd: Any = words[numbers.isna()]
     if 0 < len(odd) <= len(words) // 2:
         raise SpecError(
             f"{words.name!r} holds {len(words) - len(odd)} numbers and {len(odd)} cells that are none, such "

@@ -1,18 +1,23 @@
 """`--set` and `--encoder` applied to specs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
+from multiadapt.cli._documentation import options, trains
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.methods._base import Method
 from multiadapt.model import encoder_spec
 from multiadapt.spec import Spec, resolve
+from multiadapt.types import Stream
 
-__all__ = ["changed", "divided", "encoders", "method_of"]
+__all__ = ["MODALITIES", "changed", "check_read", "divided", "encoders", "method_of"]
 
 S = TypeVar("S", bound=Spec)
+
+MODALITIES = ("tabular", "image", "text", "audio", "video", "vector")
+"""What an encoder may be named by, beside the name of a column."""
 
 
 def divided(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -20,6 +25,11 @@ def divided(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     parts: dict[str, dict[str, Any]] = {"method": {}, "training": {}, "task": {}, "encoders": {}}
     for path, value in changes.items():
         head, _, rest = path.partition(".")
+        if path in ("task", "encoders") or (head == "encoders" and "." not in rest):
+            instead = f"{path}.metric" if head == "task" else f"encoders.{rest or 'image'}.size"
+            raise SpecError(
+                f"--set {path}={value}: {path} has options of its own; write --set {instead}=..."
+            )
         if rest and head in parts and head != "method":
             parts[head][rest] = value
         else:
@@ -30,11 +40,39 @@ def divided(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def method_of(name: str, changes: Mapping[str, Any]) -> Method:
     """A method by name, with its options."""
     method: Method = resolve("methods", name)()
+    _check_whole(name, changes)
     known = [field.name for field in fields(method)]
     lost = [o for o in changes if o not in known and o in method.training.to_dict()]
-    if lost:
+    if lost and trains(method):
         raise SpecError(f"options of the recipe begin with training.: write training.{lost[0]}=...")
     return changed(method, changes)
+
+
+def _check_whole(name: str, changes: Mapping[str, Any]) -> None:
+    """SpecError: a part with options of its own is set to a single value."""
+    known = [o.path for o in options(name)]
+    for path, value in changes.items():
+        inner = [o for o in known if o.startswith(f"{path}.")]
+        whole = path != "training" and (value is None or isinstance(value, Mapping))
+        if inner and not whole:
+            raise SpecError(
+                f"--set {path}={value}: {path} has options of its own, {', '.join(inner)}; write, for "
+                f"example, --set {inner[0]}=..."
+            )
+
+
+def check_read(method: Method, named: Iterable[str]) -> None:
+    """SpecError: an encoder is named for a stream that the method does not read, or reads by its own."""
+    for name in named:
+        stream = Stream(name, _modality(name), ())
+        if not method.uses(stream):
+            raise SpecError(
+                f"method {method.name!r} does not read {name!r}; leave --encoder {name}= out"
+            )
+        if method.encoder(stream) is not None:
+            raise SpecError(
+                f"method {method.name!r} has an encoder of its own for {name!r}; leave --encoder {name}= out"
+            )
 
 
 def changed(spec: S, changes: Mapping[str, Any]) -> S:
@@ -69,7 +107,9 @@ def encoders(named: Mapping[str, str], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def _spec(name: str, source: str, options: Mapping[str, Any]) -> EncoderSpec:
-    modality = (
-        "tabular" if name == "tabular" else "image"
-    )  # a column with an encoder of its own holds images
-    return changed(encoder_spec(modality, source), options)
+    return changed(encoder_spec(_modality(name), source), options)
+
+
+def _modality(name: str) -> str:
+    """The modality that is named; a column with an encoder of its own holds images."""
+    return name if name in MODALITIES else "image"

@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from multiadapt.data.images import Reading
+from multiadapt.data.images import read_image
+from multiadapt.data.reading import Read, Reading
+from multiadapt.data.sounds import read_sound
+from multiadapt.data.texts import texts
 from multiadapt.data.values import converted, side_by_side
+from multiadapt.data.vectors import is_vector, read_vector
 from multiadapt.errors import SchemaError
 from multiadapt.types import Cells, Stream
 
@@ -37,10 +41,19 @@ def cells(
     """
     if stream.modality == "tabular":
         return tabular_cells(frame, stream)
-    if stream.modality == "image":
-        found: Any = frame[stream.columns[0].name]
-        return reading.images(found, positions)
-    raise SchemaError(f"stream {stream.name!r}: {stream.modality} cells are not supported yet")
+    if stream.modality == "text":
+        return texts(frame, stream, positions)
+    readers: Mapping[str, Read[Any]] = {
+        "image": read_image,
+        "audio": read_sound,
+        "vector": read_vector,
+    }
+    if stream.modality not in readers:
+        raise SchemaError(f"stream {stream.name!r}: {stream.modality} cells are not supported yet")
+    found: Any = frame[stream.columns[0].name]
+    if stream.modality == "vector":  # a list of numbers is one vector, not several files
+        found = found.astype(object).map(lambda v: np.asarray(v) if is_vector(v) else v)
+    return reading.items(found, readers[stream.modality], positions)
 
 
 def tabular_cells(frame: pd.DataFrame, stream: Stream) -> pd.DataFrame:

@@ -6,9 +6,10 @@
 4. All cells numbers: identifier if they are whole, all differ and either the name says id or there are
    20 or more in equal steps; else numeric, however few the values. 95 % numbers, but not all: numeric,
    so that `guess_schema` refuses the others.
-5. All of up to 50 sampled cells open as images: image. As sounds or films, by name and first bytes:
+5. All cells lists of as many numbers, or names of .npy files: vector.
+6. All of up to 50 sampled cells open as images: image. As sounds or films, by name and first bytes:
    audio, video. Some, or names of such files that do not open: ignore, with a warning.
-6. Words: identifier if all differ, none has a blank, and the name says id or there are 20 or more;
+7. Words: identifier if all differ, none has a blank, and the name says id or there are 20 or more;
    categorical if at most half of the values differ (fewer than 5 words on average, or at most 20
    distinct), or at most 20 of fewer than 3 words; else text.
 """
@@ -22,8 +23,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from multiadapt.data.images import files, locate, opens
+from multiadapt.data.images import opens
+from multiadapt.data.reading import files, locate
 from multiadapt.data.values import absent, plain, stamps, text
+from multiadapt.data.vectors import is_vector
 from multiadapt.errors import CellError, SchemaError
 from multiadapt.types import Kind
 
@@ -74,7 +77,7 @@ def guess(cells: pd.Series, root: Path) -> Answer:
     present = cells.loc[~absent(cells)]
     if present.empty:
         return "ignore", "all values are missing" if len(cells) else "the table has no rows"
-    for rule in (_of_type, _of_numbers, _of_dates, _of_files):
+    for rule in (_of_type, _of_numbers, _of_dates, _of_vectors, _of_files):
         if answer := rule(present, root):
             return answer
     return _of_words(present)
@@ -145,6 +148,18 @@ def _of_dates(cells: pd.Series, root: Path) -> Answer | None:
     )
 
 
+def _of_vectors(cells: pd.Series, root: Path) -> Answer | None:
+    n = len(cells)
+    if isinstance(cells.dtype, pd.CategoricalDtype) or not all(
+        is_vector(v) or str(v).strip().lower().endswith(".npy") for v in cells
+    ):
+        return None
+    lengths = {len(v) for v in cells if is_vector(v)}
+    if len(lengths) > 1:
+        return "ignore", f"lists of numbers of {len(lengths)} lengths are not supported"
+    return "vector", f"{n} of {n} values are vectors, or name .npy files"
+
+
 def _of_files(cells: pd.Series, root: Path) -> Answer | None:
     """Image, audio or video by a seeded sample; None where nothing looks like a file."""
     chosen = np.random.default_rng(SEED).permutation(len(cells))[:SAMPLE]
@@ -172,8 +187,12 @@ def _of_files(cells: pd.Series, root: Path) -> Answer | None:
     media: tuple[tuple[Kind, Marks], ...] = (("audio", SOUNDS), ("video", FILMS))
     for kind, marks in media:
         if all(_ends(v, tuple(marks)) and _marked(v, root, marks) for v in sample):
-            return kind, f"{n} {counted} are {kind} files: not used yet, left out"
+            return kind, f"{n} {counted} are {kind} files{_later(kind)}"
     return None
+
+
+def _later(kind: Kind) -> str:
+    return ": not used yet, left out" if kind == "video" else ""
 
 
 def _first_reason(
@@ -220,4 +239,4 @@ def _of_words(cells: pd.Series) -> Answer:
     short = length < 5 or distinct <= MANY
     if (distinct <= n / 2 and short) or (distinct <= MANY and length < 3):
         return "categorical", f"{distinct} distinct values in {n}, {why}"
-    return "text", f"{distinct} of {n} values differ, {why}: not used yet, left out"
+    return "text", f"{distinct} of {n} values differ, {why}"

@@ -1,5 +1,6 @@
 """Which column holds what: guessed by strict rules that are stated with each answer, or declared."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -17,7 +18,11 @@ from multiadapt.types import Column, Kind, Stream
 
 __all__ = ["Schema", "guess_schema"]
 
-LATER = ("text", "audio", "video")
+LOG = logging.getLogger("multiadapt")
+
+LATER = ("video",)
+ITEMS = ("image", "text", "audio", "vector")
+"""Kinds whose columns are streams of their own."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,19 @@ class Schema:
     columns: tuple[Column, ...]
     max_files: int = 8
     """Most files that one cell may hold."""
+    join_text: bool = False
+    """All text columns are read as one text, with their names."""
 
     def streams(self) -> tuple[Stream, ...]:
-        """One stream of all numeric, categorical and datetime columns, then one per image column."""
+        """One stream of all numeric, categorical and datetime columns, then one for each column of
+        images, texts, sounds or vectors, in the table's order; joined texts come last."""
         tabular = tuple(c for c in self.columns if c.kind in CONVERT)
-        images = tuple(Stream(c.name, "image", (c,)) for c in self.columns if c.kind == "image")
-        return ((Stream("tabular", "tabular", tabular),) if tabular else ()) + images
+        texts = tuple(c for c in self.columns if c.kind == "text")
+        joined = texts if self.join_text and len(texts) > 1 else ()
+        found = [Stream("tabular", "tabular", tabular)] if tabular else []
+        single = (c for c in self.columns if c.kind in ITEMS and c not in joined)
+        found += [Stream(c.name, c.kind, (c,)) for c in single]
+        return (*found, *([Stream("text", "text", joined)] if joined else []))
 
     def lines(self) -> list[str]:
         """One line per column: its name, its kind and why."""
@@ -40,35 +52,50 @@ class Schema:
         return [f"{c.name:<{width}}  {c.kind}: {c.reason}" for c in self.columns]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"columns": [asdict(c) for c in self.columns], "max_files": self.max_files}
+        return {
+            "columns": [asdict(c) for c in self.columns],
+            "max_files": self.max_files,
+            "join_text": self.join_text,
+        }
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Schema":
-        return Schema(tuple(Column(**c) for c in values["columns"]), values["max_files"])
+        columns = tuple(Column(**c) for c in values["columns"])
+        return Schema(columns, values["max_files"], values.get("join_text", False))
 
     def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The columns that streams read, in order, each of one type whatever the reader made of it.
 
         Further columns are left out without a word. numeric: float64; categorical: str or None;
-        datetime: datetime64 in UTC; image: as given. Index and row order are the frame's.
+        datetime: datetime64 in UTC; others as given. Index and row order are the frame's. A column
+        that is absent is missing in every row, and a warning names it.
 
         Raises:
-            SchemaError: columns are absent, or cells are no number, infinite or no date: all are told.
+            SchemaError: all columns are absent, or an absent one seems to have been renamed; cells are
+                no number, infinite or no date: all are told.
         """
         frame = named(frame)
         used = [c for stream in self.streams() for c in stream.columns]
         lacking = [c.name for c in used if c.name not in frame]
         if lacking:
-            raise SchemaError(_absent(lacking, list(frame), [c.name for c in used]))
+            _check_absent(lacking, list(frame), [c.name for c in used])
+            nothing = {
+                name: pd.Series([None] * len(frame), frame.index, dtype=object) for name in lacking
+            }
+            frame = frame.assign(**nothing)
         return side_by_side(converted(frame, used), frame.index)
 
 
-def _absent(lacking: list[str], given: list[str], used: list[str]) -> str:
+def _check_absent(lacking: list[str], given: list[str], used: list[str]) -> None:
     extra = [name for name in given if name not in used]
     close = {name: get_close_matches(name, extra, n=1) for name in lacking}
     hints = [f"{name!r} may be {match[0]!r}, renamed" for name, match in close.items() if match]
-    hint = f" ({'; '.join(hints)})" if hints else ""
-    return f"columns {lacking} are declared but absent; the table has {given}{hint}: add or rename them"
+    if hints or len(lacking) == len(used):
+        hint = f" ({'; '.join(hints)})" if hints else ""
+        raise SchemaError(
+            f"columns {lacking} are declared but absent; the table has {given}{hint}: add or rename them"
+        )
+    LOG.warning("columns %s are absent: they are taken as missing in every row", lacking)
 
 
 def guess_schema(
@@ -78,6 +105,7 @@ def guess_schema(
     reserved: Mapping[str, str] = {},
     column_types: Mapping[str, str] | None = None,
     max_files: int = 8,
+    join_text: bool = False,
 ) -> Schema:
     """Say what each column holds, by the rules in `data/guess.py`, or as `column_types` declares.
 
@@ -102,7 +130,7 @@ def guess_schema(
             columns.append(Column(name, *guess(cells, home)))
     # What may hold bad cells: they are an error now, all together, not after an epoch.
     converted(frame, [c for c in columns if c.name in declared or c.kind == "numeric"])
-    schema = Schema(tuple(columns), max_files)
+    schema = Schema(tuple(columns), max_files, join_text)
     _check_usable(schema)
     return schema
 
@@ -130,10 +158,15 @@ def _check_declared(
 
 def _check_usable(schema: Schema) -> None:
     streams = schema.streams()
-    if any(s.modality == "image" and s.name == "tabular" for s in streams):
-        raise SchemaError(
-            "an image column may not be called 'tabular', the other columns are: rename it"
-        )
+    taken = {"tabular": "the numbers and categories are"} | (
+        {"text": "the joined texts are"} if any(len(s.columns) > 1 for s in streams[1:]) else {}
+    )
+    for stream in streams:
+        if stream.modality != "tabular" and len(stream.columns) == 1 and stream.name in taken:
+            raise SchemaError(
+                f"a column of kind {stream.modality} may not be called {stream.name!r}, "
+                f"{taken[stream.name]}: rename it"
+            )
     tabular = [c for c in schema.columns if c.kind in CONVERT]
     plain = {c.name for c in tabular if c.kind != "datetime"}
     for column in tabular:

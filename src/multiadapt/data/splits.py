@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from multiadapt.data.images import files, locate
+from multiadapt.data.reading import files, locate
 from multiadapt.data.values import absent, text
 from multiadapt.errors import CellError, SpecError
 

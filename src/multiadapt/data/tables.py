@@ -10,8 +10,9 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
@@ -27,7 +28,7 @@ from multiadapt.errors import SchemaError
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Source", "Table", "TableWriter", "read_chunks", "read_table"]
+__all__ = ["Source", "Table", "TableWriter", "did_you_mean", "read_chunks", "read_table"]
 
 Source: TypeAlias = "str | Path | pd.DataFrame | polars.DataFrame | pa.Table"
 
@@ -96,6 +97,14 @@ def _check_names(names: list[str]) -> None:
         raise SchemaError("a table must have at least one column, got none")
 
 
+def did_you_mean(absent: Iterable[str], names: Iterable[str]) -> str:
+    """A question for each absent name that is like one of these, to end an error with; else ""."""
+    plain = {str(name).casefold(): str(name) for name in names}
+    found = [get_close_matches(name.casefold(), plain, n=1) for name in absent]
+    close = [repr(plain[match[0]]) for match in found if match]
+    return f": did you mean {' and '.join(close)}?" if close else ""
+
+
 def _existing(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if path.suffix.lower() not in SUFFIXES:
@@ -111,7 +120,7 @@ def _existing(source: str | Path) -> Path:
 def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".csv":
-            _check_names(_csv_names(path))
+            _check_header(_csv_names(path))
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # fields would be lost
                 return pd.read_csv(path, **CSV_OPTIONS)
@@ -142,6 +151,18 @@ def _csv_names(path: Path) -> list[str]:
     except pd.errors.EmptyDataError:
         return []
     return [name for name in head.iloc[0].tolist() if name]
+
+
+def _check_header(names: list[str]) -> None:
+    """The names of a CSV file; a header that was not taken apart is one of another separator."""
+    _check_names(names)
+    other = next((sign for sign in ";\t|" if sign in names[0]), None)
+    if len(names) == 1 and other is not None:
+        raise SchemaError(
+            f"a CSV file must be separated by commas; this one seems to be by {other!r}, its header is "
+            f"the one name {names[0]!r}. Save it with commas, or pass a frame: "
+            f"pd.read_csv(path, sep={other!r})"
+        )
 
 
 def _unreadable(path: Path, error: BaseException) -> SchemaError:
@@ -190,7 +211,10 @@ def _filter(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         raise SchemaError(f"where must be column=value or column!=value, got {where!r}")
     column, relation, value = parts.groups()
     if column not in frame:
-        raise SchemaError(f"where={where!r}: no column {column!r}; the table has {list(frame)}")
+        meant = did_you_mean([column], list(frame))
+        raise SchemaError(
+            f"where={where!r}: no column {column!r}; the table has {list(frame)}{meant}"
+        )
     names = frame[column].map(text).astype(object)
     names = names.where(names.notna(), "")
     equal = (names == (text(value) or "")).to_numpy()
@@ -224,7 +248,7 @@ def read_chunks(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
 
 
 def _csv_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
-    _check_names(_csv_names(path))
+    _check_header(_csv_names(path))
     chunks: Any = pd.read_csv(path, chunksize=rows, **CSV_OPTIONS)
     with chunks as reader:
         while True:

@@ -56,10 +56,14 @@ class Encoder(nn.Module, ABC):
     """Cut k in 1..blocks is the state after block k - 1; cut blocks + 1 is the pooled vector."""
     trained: bool
     """True where all parameters start at random and every method trains them."""
+    learns: bool = True
+    """Whether `learn` wants to see the training rows."""
     pooled: "Standardize"
     """What the pooled vector passes last; a site of role "pooled" corrects its output."""
     entrance: int | None = None
     """The block before which guests join the tokens; None: it takes none. The model sets it."""
+    visibility: Literal["read-only", "full"] = "read-only"
+    """full: the tokens see the guests too. The model sets it."""
 
     def learn(self, cells: Cells, labels: Labels, seed: int) -> Inputs | None:
         """Called once per fit with the training rows. May return the training rows' own inputs, where

@@ -13,7 +13,7 @@ from torch import Tensor
 from multiadapt.attach import running
 from multiadapt.encoders._base import Encoder, Standardize, pooled_site
 from multiadapt.encoders._folds import choose_context, choose_folds, out_of_fold, strata
-from multiadapt.encoders._table import Vocabulary, frame_of
+from multiadapt.encoders._table import Vocabulary, frame_of, present
 from multiadapt.errors import EncoderError
 from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
 
@@ -68,13 +68,14 @@ class InContext(Encoder):
             made,
         )
         vectors = out_of_fold(fold, chosen, lambda seen, i: self.look(rows[i], seen).cpu().numpy())
-        pooled = torch.from_numpy(vectors)
-        return Inputs({"pooled": pooled}, torch.ones(len(pooled), dtype=torch.int64), 1)
+        there = torch.tensor(present(frame))
+        return Inputs({"pooled": torch.from_numpy(vectors)[there]}, there.long(), 1)
 
     def prepare(self, cells: Cells) -> Inputs:
         frame = frame_of(cells)
-        rows = torch.tensor(codes_of(self.vocabulary, frame))
-        return Inputs({"rows": rows}, torch.ones(len(frame), dtype=torch.int64))
+        there = present(frame)
+        rows = torch.tensor(codes_of(self.vocabulary, frame)[there])
+        return Inputs({"rows": rows}, torch.tensor(there, dtype=torch.int64))
 
     @torch.no_grad()  # not inference_mode: autograd reads what starts from here
     def prefix(self, inputs: Inputs, cut: int) -> Inputs:
@@ -93,9 +94,11 @@ class InContext(Encoder):
         return Inputs({"pooled": self.look(rows, None)}, inputs.count, 1)
 
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
-        deep, present = self.prefix(inputs, 1), inputs.count > 0
+        deep, there = self.prefix(inputs, 1), inputs.count > 0
         with running(self.stream.name):
-            return Tokens.single(self.pooled(deep.tensors["pooled"], present), present)
+            pooled = self.pooled(deep.mean(deep.tensors["pooled"]), there)
+        # An adapter's bias must not fill a missing row.
+        return Tokens.single(torch.where(there[:, None], pooled, 0.0), there)
 
     def sites(self) -> tuple[Site, ...]:
         return (pooled_site(self, self.network),)

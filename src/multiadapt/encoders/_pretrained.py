@@ -40,9 +40,9 @@ class Backbone(nn.Module):
 
     def start(self, tensors: Mapping[str, Tensor], cut: int) -> tuple[Tensor, Mask]:
         """The state that enters block `cut`, from what was kept there or, at 0, from raw inputs."""
+        kept = tensors if self.family.window else _trimmed(tensors)
         if cut == 0:
-            return self.family.start(_trimmed(tensors))
-        kept = _trimmed(tensors)
+            return self.family.start(kept)
         return kept["state"], _mask(kept)
 
     def run(self, state: Tensor, sight: Sight, start: int, end: int) -> Tensor:
@@ -62,10 +62,8 @@ class PretrainedEncoder(Encoder):
         self.backbone = backbone
         self.width = backbone.family.width
         self.blocks = backbone.family.blocks
-        self.trained = False
+        self.trained, self.learns = False, False
         self.pooled = Standardize(self.width)
-        self.entrance: int | None = None
-        self.visibility: Literal["read-only", "full"] = "read-only"
         self._noticed: list[tuple[str, int]] = []
 
     def prepare(self, cells: Cells) -> Inputs:
@@ -101,8 +99,9 @@ class PretrainedEncoder(Encoder):
             return Inputs({"pooled": pooled[: inputs.items].contiguous()}, inputs.count, cut)
         # Contiguous, as it is read back from a store: convolutions round other layouts otherwise.
         kept = {"state": state[: inputs.items].contiguous()}
-        if mask is not None:
-            kept["mask"] = mask[: inputs.items]
+        if "mask" in inputs.tensors:  # kept where all is real too: parts of a batch are joined
+            real = state.new_ones(state.shape[:2], dtype=torch.bool) if mask is None else mask
+            kept["mask"] = real[: inputs.items].contiguous()
         return Inputs(kept, inputs.count, cut)
 
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
@@ -160,7 +159,11 @@ class PretrainedEncoder(Encoder):
         pooled = Site(
             "", "pooled", "pooled", self.blocks, d, d, last.stage, last.stages, layout="vector"
         )
-        inner = (replace(s, path=f"backbone.network.{s.path}") for s in found)
+        home = "backbone.network"
+        inner = (
+            replace(s, path=f"{home}.{s.path}", reads=tuple(f"{home}.{r}" for r in s.reads))
+            for s in found
+        )
         return tuple(
             replace(s, stream=self.stream.name, network=self.name, modality=self.stream.modality)
             for s in (*inner, pooled)
@@ -199,7 +202,7 @@ def _mask(tensors: Mapping[str, Tensor]) -> Mask:
 
 
 def _side_by_side(
-    items: Float[Tensor, "f m d"], mask: Mask, inputs: Inputs
+    items: Float[Tensor, "f m d"], mask: Bool[Tensor, "f m"] | None, inputs: Inputs
 ) -> tuple[Float[Tensor, "b n d"], Bool[Tensor, "b n"]]:
     """Tokens of each row's items in one line, zeros after the last."""
     _, m, d = items.shape

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from multiadapt.types import Cells
 
-__all__ = ["MISSING", "UNSEEN", "Vocabulary", "frame_of"]
+__all__ = ["MISSING", "UNSEEN", "Vocabulary", "frame_of", "present"]
 
 UNSEEN = -1
 """Code of a category that the vocabulary does not hold."""
@@ -21,6 +21,11 @@ MISSING = -2
 def frame_of(cells: Cells) -> pd.DataFrame:
     """A tabular stream's cells: float64 columns are numeric, all others categories."""
     return cast("pd.DataFrame", cells)
+
+
+def present(frame: pd.DataFrame) -> Bool[np.ndarray, " b"]:
+    """False where a row has no value in any column: the table's modality is missing."""
+    return frame.notna().any(axis=1).to_numpy(dtype=bool)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from multiadapt.encoders._base import (
     at_least,
     pooled_site,
 )
-from multiadapt.encoders._table import MISSING, UNSEEN, Vocabulary, frame_of
+from multiadapt.encoders._table import MISSING, UNSEEN, Vocabulary, frame_of, present
 from multiadapt.errors import SpecError
 from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
 
@@ -100,12 +100,13 @@ class _MLP(Encoder):
 
     def prepare(self, cells: Cells) -> Inputs:
         frame = frame_of(cells)
+        there = present(frame)
         x = _scaled(self.vocabulary.numbers(frame), self.scaling.numpy())
         tensors = {
-            "numbers": torch.tensor(x, dtype=torch.float32),
-            "codes": torch.tensor(self.vocabulary.codes(frame)),
+            "numbers": torch.tensor(x[there], dtype=torch.float32),
+            "codes": torch.tensor(self.vocabulary.codes(frame)[there]),
         }
-        return Inputs(tensors, torch.ones(len(frame), dtype=torch.int64))
+        return Inputs(tensors, torch.tensor(there, dtype=torch.int64))
 
     def prefix(self, inputs: Inputs, cut: int) -> Inputs:
         if cut != 0:
@@ -113,15 +114,16 @@ class _MLP(Encoder):
         return inputs
 
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
-        present = inputs.count > 0
+        there = inputs.count > 0
         with running(self.stream.name):
             parts: list[Tensor] = []
             if self.numbers is not None:
                 parts.append(self.numbers(inputs.tensors["numbers"]))
             if self.categories is not None:
                 parts.append(self.categories(inputs.tensors["codes"]))
-            hidden = self.body(torch.cat(parts, dim=1).flatten(1))
-            return Tokens.single(self.pooled(hidden, present), present)
+            hidden = inputs.mean(self.body(torch.cat(parts, dim=1).flatten(1)))
+            pooled = self.pooled(hidden, there)  # an adapter's bias must not fill a missing row
+            return Tokens.single(torch.where(there[:, None], pooled, 0.0), there)
 
     def sites(self) -> tuple[Site, ...]:
         return (pooled_site(self, self.network),)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from multiadapt.attach import Adapter
@@ -10,6 +10,8 @@ from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.fusion._base import FusionSpec
 from multiadapt.fusion.concat import Concat
+from multiadapt.missing._base import FillSpec
+from multiadapt.missing.zero import Zero
 from multiadapt.spec import Spec
 from multiadapt.types import Site, Stream
 
@@ -39,15 +41,15 @@ class Training(Spec):
     """Standardise every frozen embedding over the training rows, to a length of about 1."""
 
     def check(self) -> None:
-        for field in ("epochs", "batch_size", "accumulate", "decay_every"):
-            if getattr(self, field) < 1:
-                raise SpecError(f"{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("learning_rate", "decay", "clip"):
-            if getattr(self, field) is not None and getattr(self, field) <= 0:
-                raise SpecError(f"{field} must be above 0, got {getattr(self, field)}")
-        for field in ("weight_decay", "patience"):
-            if getattr(self, field) is not None and getattr(self, field) < 0:
-                raise SpecError(f"{field} must be at least 0, got {getattr(self, field)}")
+        for name in ("epochs", "batch_size", "accumulate", "decay_every"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "decay", "clip"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise SpecError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
+                raise SpecError(f"{name} must be at least 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Method(Spec, ABC):
     training: ClassVar[Training] = Training()
     validates: ClassVar[bool] = True
     """Whether rows held out for validation are of use; if not, all rows train."""
+
+    missing: FillSpec = field(default=Zero(), kw_only=True)
+    """What stands in for a missing modality: "zero", "mean", "token", "error", or a spec with options."""
 
     def uses(self, stream: Stream) -> bool:
         """Whether the method reads this stream. Default: all."""

@@ -12,6 +12,7 @@ from sklearn.base import clone, is_classifier
 
 from multiadapt.data.digest import table_digest
 from multiadapt.data.splits import folds
+from multiadapt.data.tables import did_you_mean
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitted import Fitted
 from multiadapt.reports._cells import Cell, Store, digest
@@ -55,7 +56,10 @@ class Design:
         named = [*self._labels(), self.split_column, self.groups, self.sample_weight]
         absent = [c for c in named if c is not None and c not in frame]
         if absent:
-            raise SchemaError(f"columns {absent} are named but absent; the table has {list(frame)}")
+            meant = did_you_mean(absent, [c for c in frame if c not in named])
+            raise SchemaError(
+                f"columns {absent} are named but absent; the table has {list(frame)}{meant}"
+            )
 
     def labels(self, frame: pd.DataFrame) -> pd.Series | pd.DataFrame:
         return frame[self.label if isinstance(self.label, str) else list(self.label)]

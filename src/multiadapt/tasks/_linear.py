@@ -29,4 +29,4 @@ class Linear(Head):
         rows = self.row_loss(scores.float(), target)  # bf16 has too few digits for a sum of logs
         total = weight.sum()
         # A batch of rows that all weigh nothing has loss 0, not 0 / 0.
-        return (rows * weight).sum() / torch.where(total > 0, total, 1.0)
+        return (rows * weight).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)

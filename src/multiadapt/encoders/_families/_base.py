@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from multiadapt.encoders import _families
 from multiadapt.errors import EncoderError
-from multiadapt.types import Role, Site
+from multiadapt.types import Convolution, Role, Site
 
 __all__ = [
     "TOWER_LAYERS",
@@ -23,6 +23,7 @@ __all__ = [
     "families",
     "family_of",
     "fused",
+    "layer_sites",
     "map_sites",
     "transformer_sites",
 ]
@@ -72,10 +73,14 @@ class Family(ABC):
     """A config's `model_type` to the transformers class that reads it; `timm:Class` for timm's."""
     options: ClassVar[Mapping[str, Any]] = {}
     """Arguments of that class beside the config."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Values of the config that are set before the network is built."""
     known: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Architectures by name, as config values with their `model_type`."""
     hosts: ClassVar[bool] = False
     """Whether guests may walk through its blocks beside the tokens, seeing and not being seen."""
+    window: ClassVar[bool] = False
+    """Whether the blocks look at padding too, of which then none may be cut off."""
 
     network: Any
     width: int
@@ -130,27 +135,56 @@ def family_of(kind: str, modality: str, source: str) -> type[Family]:
 
 
 def map_sites(
+    network: nn.Module,
     entry: tuple[str, int],
     stem: int,
-    paths: Sequence[str],
-    depths: Sequence[int],
-    widths: Sequence[int],
+    stages: Sequence[tuple[str, int, int]],
+    layers: Mapping[Role, Sequence[str]],
 ) -> tuple[Site, ...]:
-    """Sites of a CNN whose stages lie at `paths`.
+    """Sites of a CNN, `stages` given as path, number of blocks and channels of each.
 
     `entry` is the path of the module whose output enters block 0 and the channels it reads; it
-    gives `stem` channels.
+    gives `stem` channels. `layers` names each role's layers inside a block, which may lack some.
     """
-    stages = len(paths)
-    found = [Site("", entry[0], "entry", 0, entry[1], stem, 0, stages, layout="map")]
-    before = stem
-    for stage, (path, depth, width) in enumerate(zip(paths, depths, widths, strict=True)):
+    found = [Site("", entry[0], "entry", 0, entry[1], stem, 0, len(stages), layout="map")]
+    before, block = stem, 0
+    for stage, (path, depth, width) in enumerate(stages):
         for inner in range(depth):
-            place, block = f"{path}.{inner}", len(found) - 1
-            found.append(
-                Site("", place, "block", block, before, width, stage, stages, layout="map")
+            place = f"{path}.{inner}"
+            of_block = Site(
+                "", place, "block", block, before, width, stage, len(stages), layout="map"
             )
-            before = width
+            found.append(of_block)
+            for role, names in layers.items():
+                paths = [f"{place}.{name}" for name in names]
+                found += layer_sites(network, replace(of_block, role=role), paths)
+            before, block = width, block + 1
+    return tuple(found)
+
+
+def layer_sites(
+    network: nn.Module, like: Site, paths: Sequence[str], first: int = 0
+) -> tuple[Site, ...]:
+    """Sites of the linear layers and plain convolutions that there are at `paths`, else `like`.
+
+    `first` is the index of the first, where one role has several places in a block.
+    """
+    modules = dict(network.named_modules())
+    found: list[Site] = []
+    for path in paths:
+        layer = modules.get(path)
+        here = replace(like, path=path, index=first + len(found))
+        if (
+            type(layer) is nn.Conv2d and layer.padding_mode == "zeros"
+        ):  # not one that alters weights
+            shape = Convolution(
+                layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups
+            )
+            ends = {"in_width": layer.in_channels, "out_width": layer.out_channels}
+            found.append(replace(here, layout="map", convolution=shape, **ends))
+        elif isinstance(layer, nn.Linear):
+            ends = {"in_width": layer.in_features, "out_width": layer.out_features}
+            found.append(replace(here, layout="tokens", **ends))  # its channels come last
     return tuple(found)
 
 

@@ -90,7 +90,7 @@ def _random(source: str, modality: str, prepare: Prepare) -> Opened:
     family, values = known[name]
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it is
         torch.manual_seed(0)
-        config = AutoConfig.for_model(**values)
+        config = AutoConfig.for_model(**{**values, **family.settings})
         network = _class(family, config)(config, **family.options)
     origin = Origin(source, licence="none: random weights")
     return Opened(family(network), prepare(None, config, None), origin)
@@ -104,6 +104,7 @@ def _pretrained(source: str, modality: str, prepare: Prepare, revision: str | No
         config = getattr(
             config, _TOWERS.get(modality, ""), config
         )  # CLIP and SigLIP have two towers
+        config.update(dict(family.settings))
         network, report = _class(family, config).from_pretrained(
             place,
             config=config,

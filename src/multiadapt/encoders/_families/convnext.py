@@ -11,10 +11,16 @@ from typing import Any, ClassVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from multiadapt.encoders._families._base import Family, Sight, map_sites
-from multiadapt.types import Site
+from multiadapt.encoders._families._base import Family, Sight, layer_sites, map_sites
+from multiadapt.types import Role, Site
 
 __all__ = ["ConvNext"]
+
+_LAYERS: Mapping[Role, tuple[str, ...]] = {
+    "conv": ("dwconv",),
+    "ffn_in": ("pwconv1",),  # convolutions of one pixel, as linear layers over the channels
+    "ffn_out": ("pwconv2",),
+}
 
 
 class ConvNext(Family):
@@ -55,8 +61,19 @@ class ConvNext(Family):
 
     def sites(self) -> tuple[Site, ...]:
         config = self.network.config
-        paths = [f"encoder.stages.{i}.layers" for i in range(len(config.depths))]
-        widths = config.hidden_sizes
-        found = map_sites(("embeddings", 3), widths[0], paths, config.depths, widths)
+        depths, widths = config.depths, config.hidden_sizes
+        paths = [f"encoder.stages.{i}.layers" for i in range(len(depths))]
+        stages = list(zip(paths, depths, widths, strict=True))
+        found = map_sites(self.network, ("embeddings", 3), widths[0], stages, _LAYERS)
         # The downsampling before a stage is no part of its first block's module.
-        return tuple(replace(s, in_width=s.out_width) if s.role == "block" else s for s in found)
+        found = tuple(replace(s, in_width=s.out_width) if s.role == "block" else s for s in found)
+        return found + tuple(
+            site
+            for stage in range(1, len(depths))
+            for site in layer_sites(
+                self.network,
+                next(s for s in found if s.stage == stage and s.role == "conv"),
+                [f"encoder.stages.{stage}.downsampling_layer.1"],
+                first=1,
+            )
+        )

@@ -10,9 +10,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from multiadapt.encoders._families._base import Family, Sight, map_sites
-from multiadapt.types import Site
+from multiadapt.types import Role, Site
 
 __all__ = ["ResNet"]
+
+_LAYERS: Mapping[Role, tuple[str, ...]] = {
+    "conv": (*(f"layer.{i}.convolution" for i in range(3)), "shortcut.convolution")
+}
 
 
 class ResNet(Family):
@@ -50,6 +54,5 @@ class ResNet(Family):
     def sites(self) -> tuple[Site, ...]:
         config = self.network.config
         paths = [f"encoder.stages.{i}.layers" for i in range(len(config.depths))]
-        return map_sites(
-            ("embedder", 3), config.embedding_size, paths, config.depths, config.hidden_sizes
-        )
+        stages = list(zip(paths, config.depths, config.hidden_sizes, strict=True))
+        return map_sites(self.network, ("embedder", 3), config.embedding_size, stages, _LAYERS)

@@ -19,6 +19,10 @@ _LAYERS: dict[Role, str] = {
     "ffn": "blocks.{}.mlp",
     "block": "blocks.{}",
 }
+_CONVOLUTIONS: Mapping[Role, tuple[str, ...]] = {
+    # The shortcut's stands first, or behind a pooling. Those of attention over channels stay out.
+    "conv": ("conv1", "conv2", "conv3", "downsample.0", "downsample.1")
+}
 
 
 class TimmResNet(Family):
@@ -49,9 +53,11 @@ class TimmResNet(Family):
 
     def sites(self) -> tuple[Site, ...]:
         stem, *widths = (info["num_chs"] for info in self.network.feature_info)
-        depths = [len(stage) for stage in self.stages]
-        paths = [f"layer{i + 1}" for i in range(len(depths))]
-        return map_sites(("maxpool", stem), stem, paths, depths, widths)
+        stages = [
+            (f"layer{i + 1}", len(stage), width)
+            for i, (stage, width) in enumerate(zip(self.stages, widths, strict=True))
+        ]
+        return map_sites(self.network, ("maxpool", stem), stem, stages, _CONVOLUTIONS)
 
 
 class TimmViT(Family):

@@ -1,0 +1,1 @@
+"""What pretraining/image.py draws and learns from."""

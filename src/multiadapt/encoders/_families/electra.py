@@ -1,0 +1,67 @@
+"""ELECTRA.
+
+Clark et al., "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
+https://arxiv.org/abs/2003.10555
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from multiadapt.encoders._families._base import Sight
+from multiadapt.encoders._families._text_family import (
+    BERT_LAYERS,
+    Pooling,
+    TextFamily,
+    real,
+    text_sites,
+)
+from multiadapt.types import Site
+
+__all__ = ["Electra"]
+
+
+class Electra(TextFamily):
+    """Pooled vector: the mean over the tokens, unless the checkpoint says otherwise."""
+
+    hosts: ClassVar = True
+    classes: ClassVar = {"electra": "ElectraModel"}
+    known: ClassVar = {
+        "electra-small": {"model_type": "electra"},
+        "electra-base": {
+            "model_type": "electra",
+            "embedding_size": 768,
+            "hidden_size": 768,
+            "num_attention_heads": 12,
+            "intermediate_size": 3072,
+        },
+    }
+
+    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
+        super().__init__(network, pooling)
+
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
+        state = self.network.embeddings(input_ids=tensors["ids"])
+        if self._projected():
+            state = self.network.embeddings_project(state)
+        return state, real(tensors)
+
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
+        return self.network.encoder.layer[index](state, sight.pairs(state))
+
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        return state, self.pool(state, mask)
+
+    def sites(self) -> tuple[Site, ...]:
+        config = self.network.config
+        path = "embeddings_project" if self._projected() else "embeddings.LayerNorm"
+        entry = (path, config.embedding_size)
+        return text_sites(self.network, entry, BERT_LAYERS, config.intermediate_size)
+
+    def _projected(self) -> bool:
+        """Whether the embeddings are narrower than the blocks."""
+        return self.network.config.embedding_size != self.width

@@ -1,0 +1,75 @@
+"""ModernBERT.
+
+Warner et al., "Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder",
+https://arxiv.org/abs/2412.13663
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from multiadapt.encoders._families._base import Sight, fused
+from multiadapt.encoders._families._text_family import Pooling, TextFamily, real, text_sites
+from multiadapt.types import Role, Site
+
+__all__ = ["ModernBert"]
+
+_LAYERS: Mapping[Role, str] = {
+    "query": "layers.{}.attn.Wqkv",  # key and value too
+    "out": "layers.{}.attn.Wo",
+    "ffn_in": "layers.{}.mlp.Wi",  # twice as wide: what is activated, then its gates
+    "ffn_mid": "layers.{}.mlp.drop",  # what is activated times its gates
+    "ffn_out": "layers.{}.mlp.Wo",
+    "ffn": "layers.{}.mlp",
+    "block": "layers.{}",
+}
+
+
+class ModernBert(TextFamily):
+    """Pooled vector: the mean over the normed tokens, unless the checkpoint says otherwise.
+
+    Attention depends on how far two tokens are apart (rotary positions, and windows in two of three
+    blocks), and a guest is nowhere: it is no host.
+    """
+
+    classes: ClassVar = {"modernbert": "ModernBertModel"}
+    known: ClassVar = {
+        "modernbert-base": {"model_type": "modernbert"},
+        "modernbert-large": {
+            "model_type": "modernbert",
+            "hidden_size": 1024,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "intermediate_size": 2624,
+        },
+    }
+
+    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
+        super().__init__(network, pooling)
+
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
+        return self.network.embeddings(input_ids=tensors["ids"]), real(tensors)
+
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
+        layer = self.network.layers[index]
+        at = torch.arange(state.shape[1], device=state.device)
+        turned = self.network.rotary_emb(state, at[None], layer.attention_type)
+        pairs = sight.pairs(state)
+        if layer.attention_type == "sliding_attention":
+            near = (at[:, None] - at).abs() <= self.network.config.sliding_window
+            pairs = near[None, None] if pairs is None else near & pairs
+        return layer(state, attention_mask=pairs, position_embeddings=turned)
+
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        tokens = self.network.final_norm(state)
+        return tokens, self.pool(tokens, mask)
+
+    def sites(self) -> tuple[Site, ...]:
+        inner = self.network.config.intermediate_size
+        found = text_sites(self.network, ("embeddings.norm", self.width), _LAYERS, inner)
+        return fused(found, "query", ("query", "key", "value"))

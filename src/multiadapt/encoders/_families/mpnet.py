@@ -1,0 +1,76 @@
+"""MPNet.
+
+Song et al., "MPNet: Masked and Permuted Pre-training for Language Understanding",
+https://arxiv.org/abs/2004.09297
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from multiadapt.encoders._families._base import Sight
+from multiadapt.encoders._families._text_family import (
+    Pooling,
+    TextFamily,
+    real,
+    text_sites,
+)
+from multiadapt.types import Role, Site
+
+__all__ = ["MPNet"]
+
+_LAYERS: Mapping[Role, str] = {
+    "query": "encoder.layer.{}.attention.attn.q",
+    "key": "encoder.layer.{}.attention.attn.k",
+    "value": "encoder.layer.{}.attention.attn.v",
+    "out": "encoder.layer.{}.attention.attn.o",
+    "ffn_in": "encoder.layer.{}.intermediate.dense",
+    "ffn_mid": "encoder.layer.{}.intermediate",
+    "ffn_out": "encoder.layer.{}.output.dense",
+    "ffn": "encoder.layer.{}.output.dense",
+    "block": "encoder.layer.{}",
+}
+
+
+class MPNet(TextFamily):
+    """Pooled vector: the mean over the tokens, unless the checkpoint says otherwise.
+
+    Attention depends on how far two tokens are apart, and a guest is nowhere: it is no host.
+    """
+
+    unread: ClassVar = 2  # positions are counted from the padding's number, which is 1
+    classes: ClassVar = {"mpnet": "MPNetModel"}
+    options: ClassVar = {"add_pooling_layer": False}
+    known: ClassVar = {"mpnet-base": {"model_type": "mpnet", "max_position_embeddings": 514}}
+
+    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
+        super().__init__(network, pooling)
+
+    def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
+        return self.network.embeddings(input_ids=tensors["ids"]), real(tensors)
+
+    def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
+        encoder = self.network.encoder
+        return encoder.layer[index](
+            state, _added(sight, state), encoder.compute_position_bias(state)
+        )[0]
+
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        return state, self.pool(state, mask)
+
+    def sites(self) -> tuple[Site, ...]:
+        inner = self.network.config.intermediate_size
+        return text_sites(self.network, ("embeddings.LayerNorm", self.width), _LAYERS, inner)
+
+
+def _added(sight: Sight, state: Float[Tensor, "f n d"]) -> Float[Tensor, "f 1 1 n"] | None:
+    """What is added to the attention scores: its code knows no boolean mask."""
+    if sight.mask is None:
+        return None
+    hidden = ~sight.mask[:, None, None, :]
+    return state.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(state.dtype).min)

@@ -1,0 +1,138 @@
+"""U2A on a table with numbers, words, texts and pictures, on tiny networks of the real architectures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny import make_transformer
+from tiny_text import TINY, WORDS, make_text_network
+
+from multiadapt import U2A, Frozen, MaskToken, MultimodalRegressor, Training, load
+from multiadapt.adapters.lora import LoRA
+from multiadapt.fusion.attention import Attention
+from multiadapt.methods._base import Method
+
+SHORT = Training(epochs=2, batch_size=16)
+COLUMNS = {"size": "numeric", "colour": "categorical", "note": "text", "front": "image"}
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    image = make_transformer(tmp_path_factory.mktemp("image"))
+    text = tmp_path_factory.mktemp("text")
+    make_text_network(text, **TINY)
+    return {"image": str(image), "text": str(text), "tabular": "mlp"}
+
+
+@pytest.fixture
+def noted(table: pd.DataFrame) -> pd.DataFrame:
+    """The tiny table with a column of texts of different lengths; holes in all three modalities."""
+    rng = np.random.default_rng(0)
+    notes = [" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(len(table))]
+    table = table.drop(columns=["kind", "back"]).assign(note=notes)
+    table.iloc[4:9, table.columns.get_loc("front")] = None
+    table.iloc[9:13, table.columns.get_loc("note")] = ""
+    table.iloc[13:16, [table.columns.get_loc(c) for c in ("size", "colour")]] = None
+    return table
+
+
+def fit(
+    table: pd.DataFrame,
+    photos: Path,
+    networks: dict[str, str],
+    method: Method = U2A(),  # noqa: B008 - frozen
+    **options: object,
+) -> MultimodalRegressor:
+    training = options.pop("training", SHORT)
+    model = MultimodalRegressor(
+        method,
+        encoders=networks,
+        column_types=COLUMNS,  # type: ignore[arg-type]
+        training=training,  # type: ignore[arg-type]
+        verbose=False,
+        **options,  # type: ignore[arg-type]
+    )
+    return model.fit(table, label="price", root=photos)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        U2A(),
+        U2A(LoRA(r=2, use_dora=True, roles=("query", "value"), blocks="last 1")),
+        U2A(join=Attention(width=16), missing=MaskToken(visibility="full", hosts="gate")),
+        U2A(missing="zero"),  # type: ignore[arg-type]
+    ],
+    ids=["default", "dora in the last block", "attention, full, gate", "zero"],
+)
+def test_a_table_with_holes_is_learned_and_comes_back(
+    method: Method, noted, photos, networks, tmp_path
+) -> None:
+    model = fit(noted, photos, networks, method)
+    predicted = model.predict(noted)
+    assert np.isfinite(predicted).all()
+    shuffled = noted.sample(frac=1, random_state=1)
+    pd.testing.assert_series_equal(
+        model.predict(shuffled), predicted.loc[shuffled.index], rtol=1e-4
+    )
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model").predict(noted, root=photos)
+    pd.testing.assert_series_equal(again, predicted)
+
+
+def test_only_low_rank_updates_tokens_maps_and_head_are_trained(noted, photos, networks) -> None:
+    model = fit(noted, photos, networks).fitted_.model
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    own = ("adapters.", "missing.", "fusion.", "head.", "encoders.0.")  # the table's own encoder
+    assert all(n.startswith(own) for n in trained)
+    assert any(n.startswith("missing.tokens") for n in trained)
+    kinds = {type(a).__name__ for s, a in model.placed.items() if s.modality != "tabular"}
+    assert kinds == {"LowRank"}
+
+
+def test_untrained_it_says_what_the_frozen_encoders_say(noted, photos, networks) -> None:
+    """B = 0 and read-only tokens: c_i is the frozen encoder's, to 1e-5 beside appended guests."""
+    still = Training(epochs=1, learning_rate=1e-12)
+    models = [
+        fit(noted, photos, networks, m, training=still).fitted_.model for m in (U2A(), Frozen())
+    ]
+    for stream in ("note", "front"):
+        cells = (
+            [["w5 w9"], ["w7"], []] if stream == "note" else [[np.full((9, 9, 3), 40, np.uint8)]]
+        )
+        found = []
+        for model in models:
+            encoder, guests = model.encoder(stream), model.missing.guests().get(stream)
+            found.append(encoder.eval()(encoder.prepare(cells), guests))
+        torch.testing.assert_close(found[0].pooled, found[1].pooled, rtol=1e-5, atol=1e-5)
+        assert found[0].guests.shape[1] == 2
+        assert found[1].guests.shape[1] == 0
+
+
+def test_what_a_hidden_modality_holds_does_not_matter(noted, photos, networks) -> None:
+    model = fit(noted, photos, networks)
+    rows = noted.iloc[20:28]
+    hidden = [model.predict(rows.assign(note=cell)) for cell in (None, np.nan, "", "  ")]
+    hidden.append(model.predict(rows.drop(columns="note")))
+    assert all(answer.equals(hidden[0]) for answer in hidden)
+    assert not np.allclose(hidden[0], model.predict(rows))
+
+
+def test_a_stand_in_follows_the_photo_when_the_note_is_missing(noted, photos, networks) -> None:
+    model = fit(noted, photos, networks)
+    rows = noted.iloc[20:24].assign(note=None)
+    other = rows.assign(front=noted["front"].iloc[30:34].to_numpy())
+    joined = [model.fitted_.model.missing, model.fitted_.model]
+    assert not np.allclose(model.predict(rows), model.predict(other))
+    assert joined[0].guests().keys() == {"note", "front"}
+
+
+def test_a_prefix_ends_where_the_last_blocks_begin(noted, photos, networks) -> None:
+    model = fit(
+        noted, photos, networks, U2A(LoRA(r=1, lora_alpha=1, blocks="last 1"))
+    ).fitted_.model
+    assert model.cuts()["front"] == 2
+    assert model.encoder("front").entrance == 2
+    assert fit(noted, photos, networks).fitted_.model.encoder("front").entrance == 0
