@@ -2,7 +2,7 @@
 
     python pretraining/text.py --out DIR --log FILE
 
-1. Facts are drawn from a lexicon written for this script (2,300 meanings with their synonyms and
+1. Facts are drawn from a lexicon written for this script (3,000 meanings with their synonyms and
    hypernyms): products, reviews, people, scenes, recipes, messages, addresses, news and others.
 2. Every step puts new facts into words twice: other templates, synonyms, lists of "name: value",
    facts left out, slips of the pen, invented names.
@@ -27,10 +27,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=64, help="facts; each is told twice")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--vocabulary", type=int, default=5000, help="tokens")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--vocabulary", type=int, default=6000, help="tokens")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bfloat16", action="store_true")
     return parser.parse_args()
 
 

@@ -11,6 +11,7 @@ from tiny_text import TINY, WORDS, make_text_network
 
 from multiadapt import U2A, Frozen, MaskToken, MultimodalRegressor, Training, load
 from multiadapt.adapters.lora import LoRA
+from multiadapt.errors import SpecError
 from multiadapt.fusion.attention import Attention
 from multiadapt.methods._base import Method
 
@@ -127,6 +128,38 @@ def test_a_stand_in_follows_the_photo_when_the_note_is_missing(noted, photos, ne
     joined = [model.fitted_.model.missing, model.fitted_.model]
     assert not np.allclose(model.predict(rows), model.predict(other))
     assert joined[0].guests().keys() == {"note", "front"}
+
+
+def test_folded_it_predicts_the_same_and_unfolds_to_the_same_bits(noted, photos, networks) -> None:
+    model = fit(noted, photos, networks, training=Training(epochs=2, learning_rate=0.05))
+    before = {n: t.clone() for n, t in model.fitted_.model.state_dict().items()}
+    expected = model.predict(noted)
+    with model.folded():
+        found = model.predict(noted)
+        inside = {n: t.clone() for n, t in model.fitted_.model.state_dict().items()}
+    pd.testing.assert_series_equal(found, expected, rtol=1e-4)
+    assert any(not torch.equal(t, before[n]) for n, t in inside.items())
+    after = model.fitted_.model.state_dict()
+    assert all(torch.equal(t, after[n]) for n, t in before.items())
+    assert model.predict(noted).equals(expected)
+
+
+def test_adapters_leave_as_files_of_peft_and_come_back(noted, photos, networks, tmp_path) -> None:
+    model = fit(noted, photos, networks, training=Training(epochs=2, learning_rate=0.05))
+    expected = model.predict(noted)
+    places = model.export_peft(tmp_path / "peft")
+    assert places.keys() == {"note", "front"}
+    assert (places["note"] / "adapter_config.json").exists()
+    with torch.no_grad():
+        for site, adapter in model.fitted_.model.placed.items():
+            if site.modality != "tabular":
+                for parameter in adapter.parameters():
+                    parameter.zero_()
+    assert not np.allclose(model.predict(noted), expected)
+    model.import_peft(places)
+    assert model.predict(noted).equals(expected)
+    with pytest.raises(SpecError, match=r"no stream is named 'back'; this model has \['tabular',"):
+        model.import_peft({"back": tmp_path})
 
 
 def test_a_prefix_ends_where_the_last_blocks_begin(noted, photos, networks) -> None:

@@ -33,7 +33,7 @@ from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.types import Kind, Stream
 
-__all__ = ["FORMAT", "check_place", "fetch", "load", "push", "save"]
+__all__ = ["FORMAT", "check_place", "fetch", "load", "push", "save", "schema_of"]
 
 FORMAT = 1
 """Bumped when the layout changes; the last one stays readable."""
@@ -109,6 +109,11 @@ def load(
         ) from error
     fitted.model.to(torch.device(device))
     return fitted
+
+
+def schema_of(folder: str | Path) -> Schema:
+    """What a saved model takes its columns for, read without opening its encoders."""
+    return Schema.from_dict(_config(Path(folder))["schema"])
 
 
 def _rebuilt(

@@ -1,7 +1,8 @@
 """scikit-learn faces of multiadapt: MultimodalClassifier and MultimodalRegressor."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -14,14 +15,21 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, check_array
 
 from multiadapt import artifact
+from multiadapt.data import masks
 from multiadapt.data.tables import Table, read_table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.fitted import Answer, Fitted
 from multiadapt.fitting import Plan, Rows, fit
+from multiadapt.folding import folded
 from multiadapt.gather import PerRow, Roles, rows_of
 from multiadapt.methods._base import Method, Training
+from multiadapt.peft_files.reading import import_peft
+from multiadapt.peft_files.writing import export_peft
+from multiadapt.reports._coalitions import Sample
+from multiadapt.reports.contributions import Contributions, contributions, explain
 from multiadapt.reports.progress import showing
+from multiadapt.reports.robustness import EACH_AND_BOTH, RATES, Grid, Robustness, robustness
 from multiadapt.spec import Spec, resolve
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.tasks.classification import Classification
@@ -118,6 +126,7 @@ class _Multimodal(BaseEstimator, ABC):
         root: str | Path | None = None,
         empty: Literal["raise", "prior"] = "raise",
         details: bool = False,
+        mask: masks.Source | None = None,
     ) -> Any:
         """Class labels or values: a Series with the caller's index, in the caller's order; a DataFrame
         of zeros and ones for several labels; an array when `X` is one.
@@ -128,8 +137,9 @@ class _Multimodal(BaseEstimator, ABC):
                 are on the whole. raise: CellError, where the method asks for at least one.
             details: a DataFrame that has beside the prediction one column `has NAME` per modality, and
                 `prior`, True where a row had none.
+            mask: takes modalities away from rows: a mask, a frame of booleans, or the file of either.
         """
-        answer, index = self._answer(X, root, empty)
+        answer, index = self._answer(X, root, empty, mask)
         predicted = self._like(X, self._fit().target.predict(answer.scores), index)
         return _detailed(predicted, answer, index) if details else predicted
 
@@ -142,16 +152,85 @@ class _Multimodal(BaseEstimator, ABC):
         sample_weight: PerRow = None,
         root: str | Path | None = None,
         seed: int = 0,
+        mask: masks.Source | None = None,
     ) -> pd.DataFrame:
-        """Every metric of the task with its 95 % bootstrap interval over rows: value, low, high."""
+        """Every metric of the task with its 95 % bootstrap interval over rows: value, low, high.
+
+        `mask` takes modalities away from rows: a mask, a frame of booleans, or the file of either.
+        """
         fitted = self._fit()
         table = self._table(X, root, where)
         roles = Roles(fitted.info["label"] if y is None else None, sample_weight=sample_weight)
         roles.check(table.frame)
         rows = rows_of(table.frame, y, roles)
-        scores = fitted.scores(table.frame, self._root(table, root), self.on_error)
+        frame = self._masked(table.frame, mask)
+        scores = fitted.scores(frame, self._root(table, root), self.on_error)
         found = fitted.target.measure(scores, rows.labels, rows.weight, seed)
         return pd.DataFrame({k: asdict(v) for k, v in found.items()}).T.rename_axis("metric")
+
+    def robustness(
+        self,
+        X: Source,
+        y: Any = None,
+        *,
+        rates: Sequence[float] = RATES,
+        modalities: str | Sequence[str] = EACH_AND_BOTH,
+        seed: int = 0,
+        against: Mapping[str, "_Multimodal"] | None = None,
+        metric: str | None = None,
+        masks: str | Path | None = None,
+        sample_weight: PerRow = None,
+        root: str | Path | None = None,
+    ) -> Robustness:
+        """What each missing modality costs: a metric against the share of rows that lose it.
+
+        Args:
+            rates: shares of rows in 0..1.
+            modalities: "each and both", "each", "both" (exactly one of a row's, chosen evenly), or names.
+            against: other fitted models by the name to show; they meet the same holes.
+            metric: None: the one that training showed.
+            masks: a folder for the masks; those that are there already are used.
+            root: folder that file paths are relative to; default the table's own.
+        """
+        own = self._fit()
+        models = {f"{own.method.name} ({own.method.missing.name})": own}
+        for name, other in (against or {}).items():
+            if name in models:
+                raise SpecError(f"against must give other names than this model's own, {name!r}")
+            models[name] = other._fit()
+        grid = Grid(rates, modalities, seed, None if masks is None else Path(masks))
+        sample, rows = self._labelled(X, y, sample_weight, root)
+        return robustness(models, sample, rows.labels, rows.weight, grid, metric)
+
+    def contributions(
+        self,
+        X: Source,
+        y: Any = None,
+        *,
+        metric: str | None = None,
+        seed: int = 0,
+        sample_weight: PerRow = None,
+        root: str | Path | None = None,
+    ) -> Contributions:
+        """Which modality pays: exact Shapley values of a metric (None: the one that training showed) with
+        bootstrap intervals, each modality alone, all but each, and what each costs."""
+        sample, rows = self._labelled(X, y, sample_weight, root)
+        return contributions(self._fit(), sample, rows.labels, rows.weight, metric, seed)
+
+    def explain(self, X: Source, *, of: Any = None, root: str | Path | None = None) -> pd.DataFrame:
+        """What each modality of a row adds to its predicted score, by exact Shapley values.
+
+        Args:
+            X: a table, or one row as a Series or a mapping.
+            of: the class or label whose probability is explained; None: the predicted class.
+            root: folder that file paths are relative to; default the table's own.
+
+        Returns:
+            prediction, score, prior and a column for each modality, nan where the row lacks it; prior and
+            modalities sum to the score.
+        """
+        table = self._table(_one_row(X), root)
+        return explain(self._fit(), self._sample(table, root), of)
 
     def parameters(self) -> pd.DataFrame:
         """Trainable and frozen parameters of each part, and each part's share of all that is trained."""
@@ -176,6 +255,34 @@ class _Multimodal(BaseEstimator, ABC):
         return artifact.push(
             self._fit(), repo_id, private=private, token=token, commit_message=commit_message
         )
+
+    def export_peft(self, folder: str | Path) -> dict[str, Path]:
+        """Write LoRA and IA3 inside the pretrained networks as folders that PEFT opens; by stream, where.
+
+        README.md in the folder says what else was trained. ArtifactError: there is nothing to write.
+        """
+        return export_peft(self._fit().model, folder)
+
+    def import_peft(self, folders: Mapping[str, str | Path]) -> None:
+        """Take the adapters of these streams from folders in PEFT's layout.
+
+        The model must have been fitted with the same kind of adapter at the same places.
+        """
+        model = self._fit().model
+        for stream, folder in folders.items():
+            if stream not in model.streams:
+                raise SpecError(
+                    f"no stream is named {stream!r}; this model has {list(model.streams)}"
+                )
+            import_peft(folder, model.encoder(stream)).fill(model.placed)
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Inside, LoRA and its kin are part of the frozen weights, so that predicting costs no more than
+        the bare encoders; afterwards the same weights are back, bit for bit. For one thread at a time."""
+        model = self._fit().model
+        with folded({s: model.encoder(s) for s in model.streams}, model.placed):
+            yield
 
     def set_params(self, **params: Any) -> "_Multimodal":
         """scikit-learn's; a nested name such as `method__image__variant` replaces the frozen spec."""
@@ -283,8 +390,28 @@ class _Multimodal(BaseEstimator, ABC):
         saved = self._fit().info.get("root")
         return None if saved is None else Path(saved)
 
+    def _labelled(
+        self, X: Source, y: Any, sample_weight: PerRow, root: str | Path | None
+    ) -> tuple[Sample, Rows]:
+        table = self._table(X, root)
+        label = self._fit().info["label"] if y is None else None
+        roles = Roles(label, sample_weight=sample_weight)
+        roles.check(table.frame)
+        return self._sample(table, root), rows_of(table.frame, y, roles)
+
+    def _sample(self, table: Table, root: str | Path | None) -> Sample:
+        return Sample(table.frame, self._root(table, root), self.on_error)
+
+    def _masked(self, frame: pd.DataFrame, mask: masks.Source | None) -> pd.DataFrame:
+        schema = self._fit().schema
+        return frame if mask is None else masks.apply(frame, schema, masks.opened(mask))
+
     def _answer(
-        self, X: Source, root: str | Path | None, empty: Literal["raise", "prior"]
+        self,
+        X: Source,
+        root: str | Path | None,
+        empty: Literal["raise", "prior"],
+        mask: masks.Source | None = None,
     ) -> tuple[Answer, pd.Index]:
         fitted = self._fit()
         table = self._table(X, root)
@@ -295,8 +422,8 @@ class _Multimodal(BaseEstimator, ABC):
             )
         if empty not in ("raise", "prior"):
             raise SpecError(f"empty must be 'raise' or 'prior', got {empty!r}")
-        where = self._root(table, root)
-        return fitted.answer(table.frame, where, self.on_error, empty), table.frame.index
+        where, frame = self._root(table, root), self._masked(table.frame, mask)
+        return fitted.answer(frame, where, self.on_error, empty), table.frame.index
 
     def _like(self, X: Source, values: np.ndarray, index: pd.Index) -> Any:
         if not _is_table(X):
@@ -390,10 +517,11 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal):
         *,
         root: str | Path | None = None,
         empty: Literal["raise", "prior"] = "raise",
+        mask: masks.Source | None = None,
     ) -> Any:
         """Probabilities: a DataFrame with a column for each class (or label); an array when `X` is one.
-        `empty` is as in `predict`."""
-        answer, index = self._answer(X, root, empty)
+        `empty` and `mask` are as in `predict`."""
+        answer, index = self._answer(X, root, empty, mask)
         values = self._fit().target.probabilities(answer.scores)
         return pd.DataFrame(values, index=index, columns=self.classes_) if _is_table(X) else values
 
@@ -503,6 +631,13 @@ def _framed(X: Source) -> Source:
         return X
     values = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=0)  # type: ignore[arg-type]
     return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
+
+
+def _one_row(X: Source) -> Source:
+    """A Series or a mapping as a table of one row."""
+    if isinstance(X, pd.Series):
+        return X.to_frame().T
+    return pd.DataFrame([X]) if isinstance(X, Mapping) else X
 
 
 def _is_table(X: Source) -> bool:

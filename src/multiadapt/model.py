@@ -67,7 +67,9 @@ class AdaptedModel(nn.Module):
         attach(self.fusion, {s: self.placed[s] for s in self.fusion.sites() if s in self.placed})
 
     def forward(self, batch: Mapping[str, Inputs]) -> Scored:
-        guests = self.missing.guests() if self.training or _gaps(batch) else {}
+        # Where the tokens see the guests, a complete row must not depend on another one's gap.
+        seen = self.missing.visibility == "full"
+        guests = self.missing.guests() if self.training or seen or _gaps(batch) else {}
         tokens = {
             s: e(batch[s], guests.get(s)) for s, e in zip(self.streams, self.encoders, strict=True)
         }

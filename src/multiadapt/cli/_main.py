@@ -10,8 +10,10 @@ import click
 from multiadapt import __version__
 from multiadapt.cli._compare import compare
 from multiadapt.cli._evaluate import evaluate
+from multiadapt.cli._export import export
 from multiadapt.cli._fit import fit
 from multiadapt.cli._inspect import inspect
+from multiadapt.cli._mask import mask
 from multiadapt.cli._methods import methods
 from multiadapt.cli._predict import predict
 from multiadapt.cli._remedy import in_shell
@@ -68,7 +70,7 @@ def _with(text: str, hint: Callable[[str], str]) -> str:
 
 @click.group(
     cls=_Commands,
-    commands=[fit, predict, evaluate, compare, inspect, methods],
+    commands=[fit, predict, evaluate, compare, mask, inspect, export, methods],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")

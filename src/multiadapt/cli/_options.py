@@ -17,6 +17,7 @@ __all__ = [
     "encoder_option",
     "estimator_options",
     "json_option",
+    "mask_option",
     "on_error_option",
     "pairs",
     "root_option",
@@ -119,6 +120,9 @@ on_error_option = click.option(
 )
 device_option = click.option(
     "--device", help="cpu, cuda, cuda:1 ...  [default: a GPU where there is one]"
+)
+mask_option = click.option(
+    "--mask", type=TABLE, help="Modalities to take away from rows, as `multiadapt mask` draws them."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -10,6 +10,7 @@ from multiadapt.cli._options import (
     TABLE,
     device_option,
     encoder_option,
+    mask_option,
     on_error_option,
     root_option,
 )
@@ -41,6 +42,7 @@ __all__ = ["predict"]
     metavar="COLUMN",
     help="Copy this column, in place of the row's number. May be repeated.",
 )
+@mask_option
 @encoder_option
 @root_option
 @on_error_option
@@ -66,11 +68,13 @@ def predict(
 def _predict(
     folder: Path, path: Path, out: Path, chunk: int, *, proba: bool, keep: Sequence[str], given: Mapping[str, Any]
 ) -> None:  # fmt: skip
+    from multiadapt.data.masks import apply, opened
     from multiadapt.data.tables import TableWriter, read_chunks
     from multiadapt.errors import SpecError
     from multiadapt.estimators import load
 
     root = given["root"] or path.parent
+    mask = None if given["mask"] is None else opened(given["mask"])
     start = 0
     with TableWriter(out) as writer:
         fitted = load(folder, encoders=given["encoder"], device=given["device"]).fitted_
@@ -78,11 +82,14 @@ def _predict(
             raise SpecError("a regression has no probabilities; leave --proba out")
         for rows in read_chunks(path, chunk):
             kept = _kept(rows, keep, start)
-            scores = fitted.scores(rows, root, given["on_error"])
+            masked = rows if mask is None else apply(rows, fitted.schema, mask, start)
+            scores = fitted.scores(masked, root, given["on_error"])
             found = _columns(fitted.target, scores, proba=proba)
             _check_names(list(kept), list(found))
             writer.write(kept.assign(**found))
             start += len(rows)
+        if mask is not None:
+            mask.check_rows(start)
     click.echo(f"{start} rows in {out}", err=True)
 
 

@@ -1,4 +1,5 @@
-"""A comparison as a picture: the metric with its interval, and what each method costs."""
+"""A comparison as a picture: the metric with its interval, and what each method costs. And curves of a
+metric against the rate at which a modality is missing."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,28 +7,61 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from multiadapt.data.masks import BOTH
 from multiadapt.errors import ExtraError
 
 if TYPE_CHECKING:
     from multiadapt.reports.compare import Compared
+    from multiadapt.reports.robustness import Robustness
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_curves"]
 
 _DOT, _BAR = "#1f4e79", "#9db8d2"
 
 
 def draw(compared: "Compared", path: Path) -> None:
     """Write a picture, its kind by the suffix. ExtraError: matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ExtraError("a picture needs matplotlib: pip install multiadapt[report]") from error
     table = compared.table
-    figure = Figure(figsize=(11, 1.2 + 0.45 * len(table)), layout="constrained")
+    figure = _figure(11.0, 1.2 + 0.45 * len(table))
     metric, *costs = figure.subplots(1, 4, sharey=True, width_ratios=(3, 1, 1, 1))
     _metric(metric, table, compared)
     for axis, (column, title) in zip(costs, _COSTS.items(), strict=True):
         _cost(axis, table[column].to_numpy(float), title)
+    _save(figure, path)
+
+
+def draw_curves(found: "Robustness", path: Path) -> None:
+    """Write a picture with an axis for each modality. ExtraError: matplotlib is not installed."""
+    parts = list(found.table.groupby("modality", sort=False))
+    figure = _figure(1 + 3.4 * len(parts), 3.6)
+    axes = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axis, (modality, part) in zip(axes, parts, strict=True):
+        for model, curve in part.groupby("model", sort=False):
+            label = f"{model} (area {curve['area'].iloc[0]:.3g})"
+            line = axis.plot(curve["rate"], curve["value"], "o-", markersize=3, label=label)[0]
+            axis.fill_between(
+                curve["rate"], curve["low"], curve["high"], color=line.get_color(), alpha=0.12
+            )
+        axis.set_title(
+            f"{modality} missing" if modality != BOTH else "one of them missing", fontsize=9
+        )
+        axis.set_xlabel("share of rows", fontsize=8)
+        axis.legend(fontsize=7, frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    better = "lower" if found.lower_is_better else "higher"
+    axes[0].set_ylabel(f"{found.metric}, 95 % interval ({better} is better)", fontsize=8)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ExtraError("a picture needs matplotlib: pip install multiadapt[report]") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
