@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from shop import make_shop
 
-from multiadapt import Frozen, MultimodalClassifier, TIAdapter, Training, Trees, load
+from multiadapt import Frozen, MaskToken, MultimodalClassifier, TIAdapter, Training, Trees, load
+from multiadapt.methods._base import Method
 
 METHODS = {"ti-adapter": TIAdapter(), "frozen": Frozen(), "trees": Trees()}
+MASKED = TIAdapter(missing=MaskToken())
 STARTERS = {"image": "starter", "tabular": "starter"}
 TRAINING = Training(epochs=30, batch_size=32)
 
@@ -25,7 +27,7 @@ Fits = dict[str, tuple[MultimodalClassifier, float]]  # by method: the model, se
 
 
 def main(out: Path) -> None:
-    """Make the table, compare, save, reload, predict."""
+    """Make the table, compare, save, reload, predict, hide photos."""
     console = Console()
     path = make_shop(out / "shop")
     table = pd.read_csv(path).drop(columns="price")
@@ -35,7 +37,7 @@ def main(out: Path) -> None:
         "kind: the photo shows cup or bowl against box or crate, the weight tells each pair"
     )
 
-    fits = {name: fitted(name, train, path.parent) for name in METHODS}
+    fits = {name: fitted(method, train, path.parent) for name, method in METHODS.items()}
     console.print(comparison(fits, test))
 
     model = fits["ti-adapter"][0]
@@ -47,17 +49,20 @@ def main(out: Path) -> None:
         f"saved to {out / 'model'} ({size(out / 'model'):.2f} MB), reloaded: the same answers"
     )
     console.print(test[["weight_g", "photo", "kind"]].assign(predicted=again).head().to_string())
+    console.print("\nwhat if the photo is missing?")
+    token = fitted(MASKED, train, path.parent)[0]
+    console.print(holes({"mask tokens": token, "zeros": model}, test, path.parent))
 
 
-def fitted(name: str, train: pd.DataFrame, root: Path) -> tuple[MultimodalClassifier, float]:
+def fitted(method: Method, train: pd.DataFrame, root: Path) -> tuple[MultimodalClassifier, float]:
     """A fitted model and the seconds that it took."""
     start = time.perf_counter()
     model = MultimodalClassifier(
-        METHODS[name],
+        method,
         encoders=STARTERS,
         training=TRAINING,
         seed=0,
-        verbose=name == "ti-adapter",  # the columns are the same for all
+        verbose=method is METHODS["ti-adapter"],  # the columns are the same for all
     )
     model.fit(train, label="kind", root=root)
     return model, time.perf_counter() - start
@@ -76,6 +81,20 @@ def comparison(fits: Fits, test: pd.DataFrame) -> Table:
             f"{trained:,}" if trained else "-",
             f"{seconds:.1f}",
         )
+    return table
+
+
+def holes(models: dict[str, MultimodalClassifier], test: pd.DataFrame, root: Path) -> Table:
+    """Accuracy where no, half of or all the rows lose their photo, by what stands in for it."""
+    (name, first), (other, second) = models.items()
+    found = first.robustness(
+        test, rates=(0, 0.5, 1), modalities=["photo"], against={other: second}, metric="accuracy", root=root
+    )  # fmt: skip
+    shown = {found.table["model"].iloc[0]: name, other: other}
+    table = Table("photos missing", *(f"{word} stand in" for word in shown.values()))
+    for rate, rows in found.table.groupby("rate"):
+        values = rows.set_index("model")["value"]
+        table.add_row(f"{rate:.0%}", *(f"{values[m]:.3f}" for m in shown))
     return table
 
 
