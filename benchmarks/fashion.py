@@ -41,7 +41,7 @@ LABEL = "season"
 TRAINING_ROWS = 1500
 PIXELS = 128
 
-RECIPE = Training(epochs=15, patience=4, batch_size=64)
+RECIPE = Training()
 METHODS: Mapping[str, tuple[Method, Training]] = {
     "trees": (Trees(), RECIPE),
     "tabular only": (TabularOnly(), RECIPE),

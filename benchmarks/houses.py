@@ -41,7 +41,7 @@ LABEL = "price_usd"
 PIXELS = 128
 FOLDS = 5
 
-RECIPE = Training(epochs=30, patience=6, batch_size=32)
+RECIPE = Training(batch_size=32)
 METHODS: dict[str, tuple[Method, Training]] = {
     "trees": (Trees(), RECIPE),
     "tabular only": (TabularOnly(), RECIPE),

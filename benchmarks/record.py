@@ -14,7 +14,7 @@ from multiadapt import __version__
 
 __all__ = ["commit", "load", "origin", "parser", "write"]
 
-PLACES = ("data", "weights", "work", "out")
+PLACES = ("data", "weights", "work", "out", "minilm")
 
 
 def parser(description: str, *places: str) -> argparse.ArgumentParser:

@@ -161,9 +161,9 @@ class Run:
     seconds: float = 0.0
 
     def learning_rate(self) -> float:
-        """Constant after a warm-up; falls to nothing over the last 30 % of the steps."""
+        """Constant after a warm-up; falls to nothing over the last steps."""
         warm = min(1.0, (self.step + 1) / 200)
-        fall = min(1.0, (1 - self.step / self.options.steps) / 0.3)
+        fall = min(1.0, (self.options.steps - self.step) / self.options.fall)
         return self.options.learning_rate * warm * fall
 
     def batch(self) -> Batch:
