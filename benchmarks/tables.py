@@ -105,15 +105,18 @@ def decode() -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "fashion": lambda: compared("fashion.csv", "accuracy"),
-    "fashion-starter": lambda: compared("fashion_starter.csv", "accuracy"),
     "houses-without-18": lambda: compared(
         "houses.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
     ),
     "houses-with-18": lambda: compared(
         "houses.csv", "r2_log", zipcode="with", trunk="resnet18-trunk"
     ),
-    "houses-without-50": lambda: compared(
-        "houses.csv", "r2_log", zipcode="without", trunk="resnet50-trunk"
+    "fashion-short": lambda: compared("fashion_short.csv", "accuracy"),
+    "houses-short-without-18": lambda: compared(
+        "houses_short.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
+    ),
+    "houses-short-without-50": lambda: compared(
+        "houses_short.csv", "r2_log", zipcode="without", trunk="resnet50-trunk"
     ),
     "step-time": step_time,
     "memory": memory,

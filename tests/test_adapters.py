@@ -217,7 +217,6 @@ def test_concat_has_nothing_to_train_and_no_penalty():
     assert not list(fusion.parameters())
     assert fusion.penalty(tokens) == 0
     assert fusion.sites() == ()
-    assert fusion.guests({"table": 2}) == {}
 
 
 def test_a_missing_cell_is_zeros_after_concat():

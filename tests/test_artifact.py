@@ -152,10 +152,28 @@ def test_folder_that_is_no_model_is_refused(tmp_path: Path, copied: Path) -> Non
         load(copied)
 
 
+def test_the_last_format_is_read_but_for_its_row_of_gaps(copied: Path) -> None:
+    """A table's row of gaps had a vector of its own then; nothing was kept of the training labels."""
+    config = json.loads((copied / "config.json").read_text())
+    config["format"] = 1
+    config["golden"]["scores"][3] = [9.0] * len(config["golden"]["scores"][3])
+    del config["info"]["prior"]
+    (copied / "config.json").write_text(json.dumps(config))
+    fitted = load(copied).fitted_
+    with pytest.raises(
+        ArtifactError, match="did not keep what the training labels are on the whole"
+    ):
+        fitted.prior  # noqa: B018 - a property that raises
+    config["golden"]["scores"][2] = [9.0] * len(config["golden"]["scores"][2])
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match="does not reproduce its golden rows"):
+        load(copied)
+
+
 def test_other_format_is_refused(copied: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "format": 99}))
-    with pytest.raises(ArtifactError, match=r"has format 99; this version \(.*\) reads 1"):
+    with pytest.raises(ArtifactError, match=r"has format 99; this version \(.*\) reads 1 and 2"):
         load(copied)
 
 

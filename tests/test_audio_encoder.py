@@ -243,16 +243,15 @@ def test_silence_is_a_sound_and_counted(name: str) -> None:
 def test_clipped_sounds_are_sounds(folder: Path) -> None:
     encoder = built(AudioEncoder(str(folder)))
     loud = Sound(np.clip(sine(440, 0.2, RATE).samples * 9, -1, 1), RATE)
-    assert torch.isfinite(encoder(encoder.prepare([[loud]])).pooled).all()
-    assert encoder.remarks() == []
+    inputs = encoder.prepare([[loud]])
+    assert torch.isfinite(encoder(inputs).pooled).all()
+    assert inputs.notes == ()
 
 
-def test_remarks_add_up_over_batches(folder: Path) -> None:
+def test_what_is_cut_is_counted(folder: Path) -> None:
     encoder = built(AudioEncoder(str(folder), seconds=0.5))
-    for _ in range(3):
-        encoder.prepare([[noise(1), noise(0.1)], [], [noise(2)]])
-    assert encoder.remarks() == ["6 sounds are longer than 0.5 s and are cut"]
-    assert encoder.remarks() == []
+    inputs = encoder.prepare([[noise(1), noise(0.1)], [], [noise(2)]])
+    assert inputs.notes == (("sounds are longer than 0.5 s and are cut", 2),)
 
 
 # --- rows ----------------------------------------------------------------------------------------

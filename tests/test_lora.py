@@ -230,6 +230,15 @@ class Kept(Adapter):
         return y + 1
 
 
+def test_folding_what_is_folded_is_refused() -> None:
+    net, site = nn.Sequential(nn.Linear(4, 6)), replace(linear_site(), path="0")
+    placed = dict(LoRA().build([site]))
+    with folded({"s": net}, placed), pytest.raises(SpecError, match="folded already"), folded({"s": net}, placed):  # fmt: skip
+        pass
+    with folded({"s": net}, placed) as layers:
+        assert layers == 1
+
+
 def test_a_layer_with_an_adapter_that_cannot_be_folded_stays() -> None:
     net = nn.Sequential(nn.Linear(4, 6))
     whole, part = linear_site(), linear_site("key", out=2, part=(2, 4))

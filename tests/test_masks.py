@@ -80,12 +80,36 @@ def test_a_row_with_one_modality_keeps_it_and_the_share_is_said() -> None:
     assert not mask.removed["tabular"][:4].any()
     assert mask.reached == 0.6
     assert mask.remark == (
-        "rate 1 of tabular: 6 of 10 rows lose 'tabular' (a share of 0.6); the others have nothing else"
+        "rate 1 of tabular: 6 of 10 rows lose 'tabular' (a share of 0.6); the others lack it or "
+        "have nothing else"
     )
     assert draw(there, 0.6, "tabular").remark == ""
     both = draw(there, 1.0)
     assert both.reached == 0.6
     assert "6 of 10 rows lose one modality" in both.remark
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(*[st.booleans()] * 3), min_size=1, max_size=30),
+    st.floats(0, 1),
+    st.integers(0, 3),
+)
+def test_only_what_is_there_is_taken_and_the_rate_is_of_all_rows(
+    rows: list, rate: float, seed: int
+) -> None:
+    there = pd.DataFrame(rows, columns=NAMES)
+    for modality in [BOTH, *NAMES]:
+        mask = draw(there, rate, modality, seed)
+        assert not (mask.removed & ~there).to_numpy().any()
+        can = there.sum(axis=1) >= 2
+        if modality != BOTH:
+            can &= there[modality]
+        lost, wanted = int(mask.removed.to_numpy().sum()), round(rate * len(there))
+        assert lost == min(wanted, int(can.sum()))
+        assert mask.reached == lost / len(there)
+        assert bool(mask.remark) == (lost < wanted)
+        assert f"{mask.reached:.3g} of {len(there)} rows lose something" in mask.description
 
 
 def test_both_takes_only_what_a_row_has() -> None:
@@ -229,6 +253,25 @@ def test_a_mask_without_holes_changes_nothing_whatever_the_types() -> None:
 def test_a_mask_that_does_not_fit_is_refused(removed: dict, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         apply(small(), SCHEMA, Mask(pd.DataFrame(removed)))
+
+
+def test_a_mask_of_other_row_labels_is_refused() -> None:
+    removed = pd.DataFrame({"photo": [True, False, False, False]})
+    frame = small().set_axis([7, 6, 8, 9])
+    expected = apply(frame, SCHEMA, opened(removed))
+    same = removed.set_axis(frame.index)
+    pd.testing.assert_frame_equal(apply(frame, SCHEMA, opened(same)), expected)
+    part = apply(frame.iloc[:2], SCHEMA, opened(same), 0)
+    pd.testing.assert_frame_equal(SCHEMA.conform(part), SCHEMA.conform(expected.iloc[:2]))
+    for other in (same.sort_index(), removed.iloc[::-1]):
+        with pytest.raises(SchemaError, match=r"index of the table, .* the table's \[7, 6, 8\] "):
+            apply(frame, SCHEMA, opened(other))
+
+
+@pytest.mark.parametrize("source", [np.zeros((4, 1), bool), [True, False], 3])
+def test_what_is_no_mask_is_told(source: object) -> None:
+    with pytest.raises(SchemaError, match=f"a mask must be a .*; got {type(source).__name__}"):
+        opened(source)
 
 
 def test_a_table_in_chunks_is_masked_as_the_whole() -> None:

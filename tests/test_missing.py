@@ -321,3 +321,35 @@ def test_missing_error_names_every_missing_modality(table, photos, network) -> N
     with pytest.raises(CellError, match=r"row 104 \(position 0\): back missing"):
         model.predict(table.loc[[104]].assign(back=None))
     assert len(model.predict(table.iloc[:3])) == 3
+
+
+def test_what_no_training_row_had_is_missing_at_prediction_too(
+    table, photos, network, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else an embedding that was never standardised would meet weights that never had a gradient."""
+    kinds = {"front": "image", "back": "image"}
+    with caplog.at_level("WARNING", "multiadapt"):
+        model = fit(table.assign(front=None), photos, network, "token", column_types=kinds)
+    assert "no training row has front: it will be taken as missing" in caplog.text
+    hidden = model.predict(table.assign(front=None))
+    caplog.clear()
+    assert model.predict(table).equals(hidden)
+    assert "no training row had front: taken as missing here too" in caplog.text
+
+
+def test_an_unreadable_file_is_told_before_the_row_that_it_empties(table, photos, network) -> None:
+    rows = table.copy()
+    rows.loc[104, "front"] = "photos/none.png"
+    with pytest.raises(CellError, match=r"row 104.*front.*photos/none\.png.*no such file"):
+        fit(rows, photos, network, "error", column_types={"front": "image"})
+
+
+@pytest.mark.parametrize("method", ["trees", "tabular-only", "image-only"])
+def test_methods_of_one_modality_take_every_filling(
+    method: str, table, photos, network, tmp_path
+) -> None:
+    spec = resolve("methods", method)(missing="token")
+    model = fit(table, photos, network, "", method=spec)
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model").predict(table, root=photos)
+    pd.testing.assert_series_equal(again, model.predict(table))

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from scripted import SCHEMA, Scripted, scripted_table
 from tiny import make_transformer
 
-from multiadapt import MultimodalClassifier, TIAdapter, Training
+from multiadapt import Frozen, MultimodalClassifier, TIAdapter, Training
 from multiadapt.cli import main
 from multiadapt.data.masks import BOTH, Mask, apply, draw, opened, present
-from multiadapt.errors import SchemaError, SpecError, TargetError
+from multiadapt.errors import CellError, SchemaError, SpecError, TargetError
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.methods.u2a import U2A
 from multiadapt.missing.token import MaskToken
@@ -95,6 +95,33 @@ def test_masks_are_kept_and_taken_again(tmp_path: Path) -> None:
     assert again.table[changed][["modality", "rate"]].to_numpy().tolist() == [[BOTH, 0.3]]
     with pytest.raises(SpecError, match=r"one of 40 rows .*; the table has 20 rows"):
         curves(frame.iloc[:20], Grid((0.0, 0.3), folder=tmp_path / "masks"))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        ((0.5, BOTH, 0), r"\('both', 0\.3, 0\), as its name .* with \('both', 0\.5, 0\): delete"),
+        ((0.3, BOTH, 1), r"drawn with \('both', 0\.3, 1\)"),
+        ((0.3, "photo", 0), r"drawn with \('photo', 0\.3, 0\)"),
+    ],
+)
+def test_a_kept_mask_that_was_drawn_otherwise_is_refused(
+    drawn: tuple[float, str, int], said: str, tmp_path: Path
+) -> None:
+    frame = scripted_table()
+    draw(present(frame, SCHEMA), *drawn).save(tmp_path / "both-0.3-seed0.parquet")
+    with pytest.raises(SpecError, match=said):
+        curves(frame, Grid((0.3,), BOTH, folder=tmp_path))
+
+
+def test_a_kept_mask_of_other_rows_takes_nothing_that_is_not_there(tmp_path: Path) -> None:
+    frame, grid = scripted_table(), Grid((1.0,), "photo", folder=tmp_path)
+    assert curves(frame, grid).table["reached"].tolist() == [1.0]
+    frame.loc[frame.index[:10], "photo"] = np.nan
+    assert curves(frame, grid).table["reached"].tolist() == [0.75]
+    frame.loc[frame.index[12], ["size", "note"]] = np.nan
+    with pytest.raises(SchemaError, match=r"1 rows lose all they have:\n  row 22 \(position 12\)"):
+        curves(frame, grid)
 
 
 def test_a_rate_that_cannot_be_reached_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -195,6 +222,45 @@ def test_a_row_scores_alike_whichever_others_have_a_gap(
     np.testing.assert_allclose(picked, direct, rtol=0, atol=1e-5)
     alone = [model.fitted_.scores(apply(table, schema, mask).iloc[[i]], photos) for i in range(4)]
     np.testing.assert_allclose(np.concatenate(alone), direct[:4], rtol=0, atol=1e-5)
+
+
+def test_rows_without_anything_are_scored_by_the_prior_where_asked(
+    models: dict[str, MultimodalClassifier], table: pd.DataFrame, csv: Path, saved: Path, photos: Path
+) -> None:  # fmt: skip
+    model, table = models["token"], table.iloc[:20].copy()
+    table.loc[table.index[:3], [c for c in table if c != "kind"]] = None
+    with pytest.raises(CellError, match=r"at least one of its modalities, 3 have none"):
+        model.evaluate(table)
+    prior = model.predict_proba(table, empty="prior").to_numpy()
+    right = prior.argmax(1) == np.searchsorted(model.classes_, table["kind"])
+    found = model.evaluate(table, empty="prior")
+    assert found.loc["accuracy", "value"] == pytest.approx(right.mean())
+    with pytest.raises((SpecError, TypeError), match="guess"):  # TypeError: the shape checker's
+        model.evaluate(table, empty="guess")  # type: ignore[arg-type]
+    gaps, out = saved / "gaps.csv", saved / "gaps-out.csv"
+    table.to_csv(gaps, index=False)
+    words = [saved / "token", gaps, "--root", photos, "--device", "cpu", "--empty", "prior"]
+    shown = json.loads(call("evaluate", *words, "--json"))
+    assert shown["metrics"]["accuracy"]["value"] == pytest.approx(right.mean())
+    call("predict", *words, "--out", out)
+    assert len(pd.read_csv(out)) == 20
+    said = call("evaluate", *words, "--contributions", code=2)
+    assert "--empty goes without --missing-grid and --contributions" in said
+
+
+@pytest.mark.parametrize("name", ["prior", "has tabular"])
+def test_details_never_overwrite_a_label(name: str) -> None:
+    frame = pd.DataFrame({"size": np.arange(20.0) ** 2, name: [0, 1] * 10, "new": [0, 0, 1, 1] * 5})
+    model = MultimodalClassifier(
+        Frozen(),
+        encoders={"tabular": "mlp"},
+        training=Training(epochs=1, batch_size=16),
+        device="cpu",
+        verbose=False,
+    ).fit(frame, label=[name, "new"])
+    assert list(model.predict(frame)) == [name, "new"]
+    with pytest.raises(SpecError, match=rf"labels are called \['{name}'\] too: rename"):
+        model.predict(frame, details=True)
 
 
 def test_a_mask_is_taken_by_predict_and_evaluate(

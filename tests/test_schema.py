@@ -232,13 +232,48 @@ def test_sounds_are_recognised_and_films_are_left_out(expected, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"text", None])
-def test_a_name_alone_makes_no_sound(content, tmp_path):
+@pytest.mark.parametrize("distinct", [1, 25])
+def test_names_of_sounds_that_are_none_are_told_with_the_remedy(content, distinct, tmp_path):
+    names = [f"bird/{i % distinct}.wav" for i in range(50)]
+    why = "no such file" if content is None else "it does not begin as a .wav file does"
     if content:
-        (tmp_path / "a.wav").write_bytes(content)
-    (column,) = guess_schema(
-        pd.DataFrame({"clip": ["a.wav", "a.wav", "b.wav"]}), root=tmp_path
-    ).columns
-    assert column.kind == "categorical"
+        (tmp_path / "bird").mkdir()
+        for name in names:
+            (tmp_path / name).write_bytes(content)
+    frame = pd.DataFrame({"clip": names})
+    for table in (frame, frame.astype("category")):
+        with pytest.raises(
+            SchemaError,
+            match=rf"column 'clip' holds names of sounds, but 0 of 50 sampled .*{why}.*"
+            r'column_types=\{"clip": "audio"\}\. Pass root= \(--root\)',
+        ):
+            guess_schema(table, root=tmp_path)
+    (column,) = guess_schema(frame, root=tmp_path, column_types={"clip": "audio"}).columns
+    assert column.kind == "audio"
+
+
+def test_one_sound_that_is_none_is_told_and_few_among_words_are_left_out(tmp_path, caplog):
+    for i in range(5):
+        (tmp_path / f"{i}.flac").write_bytes(b"fLaC")
+    names = [f"{i}.flac" for i in range(6)]
+    with pytest.raises(SchemaError, match=r"but 5 of 6 sampled .* not '5\.flac': no such file"):
+        guess_schema(pd.DataFrame({"clip": names}), root=tmp_path)
+    cells = pd.DataFrame({"clip": [*names[:5], "none", "none at all"]})
+    (column,) = guess_schema(cells, root=tmp_path).columns
+    assert column.kind == "ignore"
+    assert "not 'none': its name ends in none of .wav, .flac" in column.reason
+    assert column.reason in caplog.text
+
+
+@pytest.mark.parametrize("there", [0, 3])
+def test_names_of_films_are_never_words(there, tmp_path, caplog):
+    for i in range(there):
+        (tmp_path / f"cat{i}.mp4").write_bytes(MEDIA["video"]["mp4"])
+    names = [f"cat{i % 5}.mp4" for i in range(50)]
+    (column,) = guess_schema(pd.DataFrame({"clip": names}), root=tmp_path).columns
+    assert column.kind == "ignore"
+    assert f"{there * 10} of 50 sampled values" in column.reason
+    assert column.reason in caplog.text
 
 
 def test_reserved_columns_are_no_features():
@@ -316,6 +351,17 @@ def test_an_absent_column_is_missing_in_every_row_and_told(caplog):
     assert found.index.tolist() == ["row"]
     assert found["word"].isna().all()
     assert r"columns ['word'] are absent: they are taken as missing" in caplog.text
+
+
+def test_an_absent_column_is_renamed_only_to_one_that_has_no_role(caplog):
+    frame = pd.DataFrame({"price1": [1.0, 2.0], "size": [2.0, 3.0], "price": [1, 2], "price2": 5})
+    schema = guess_schema(frame, root=None, reserved={"price": "label"})
+    # `price` is the label and `price2` is ignored
+    found = schema.conform(frame.drop(columns="price1"))
+    assert found["price1"].isna().all()
+    assert "columns ['price1'] are absent" in caplog.text
+    with pytest.raises(SchemaError, match="'price1' may be 'price3', renamed"):
+        schema.conform(frame.rename(columns={"price1": "price3"}))
 
 
 def test_an_image_column_may_not_be_called_tabular(tmp_path):

@@ -63,7 +63,9 @@ def test_every_form_of_a_cell_gives_the_same_sound(value: object, tmp_path: Path
     np.testing.assert_array_equal(sound.samples, TONE)
 
 
-@pytest.mark.parametrize("value", [None, np.nan, pd.NA, "", "  ", ";", [], [None, ""], ()])
+@pytest.mark.parametrize(
+    "value", [None, np.nan, pd.NA, "", "  ", ";", [], [None, ""], (), np.array([])]
+)
 def test_a_missing_cell_has_no_sound(value: object) -> None:
     assert read(value) == []
 

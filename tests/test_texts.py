@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multiadapt.data.reading import Reading
 from multiadapt.data.texts import texts
 from multiadapt.errors import CellError
 from multiadapt.types import Column, Stream
@@ -104,6 +105,18 @@ def test_lists_and_objects_are_refused_with_row_and_column() -> None:
     assert "row 'y' (position 1), column 'note': got ['b', 'c']" in report
     assert "row 'z' (position 2), column 'more': got {'k': 1}" in report
     assert "Turn these cells into text" in report
+
+
+def test_objects_are_missing_and_told_where_bad_cells_are(caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"note": ["a", ["b", "c"]], "more": ["d", "e"]}, index=["x", "y"])
+    reading = Reading(None, on_error="missing")
+    assert texts(frame, stream("note"), [4, 5], reading) == [["a"], []]
+    assert texts(frame, stream("note", "more"), [4, 5], reading)[1] == ["more: e"]
+    reading.finish()
+    assert "1 unreadable cells are taken as missing:\n  row 'y' (position 5), " in caplog.text
+    assert "a cell of text must hold text, a number or nothing" in caplog.text
+    with pytest.raises(CellError, match="1 hold something else"):
+        texts(frame, stream("note"), None, Reading(None))
 
 
 def test_a_report_counts_positions_in_the_callers_table() -> None:

@@ -11,7 +11,7 @@ from tiny_text import TINY, WORDS, make_text_network
 
 from multiadapt import U2A, Frozen, MaskToken, MultimodalRegressor, Training, load
 from multiadapt.adapters.lora import LoRA
-from multiadapt.errors import SpecError
+from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fusion.attention import Attention
 from multiadapt.methods._base import Method
 
@@ -169,3 +169,14 @@ def test_a_prefix_ends_where_the_last_blocks_begin(noted, photos, networks) -> N
     assert model.cuts()["front"] == 2
     assert model.encoder("front").entrance == 2
     assert fit(noted, photos, networks).fitted_.model.encoder("front").entrance == 0
+
+
+def test_texts_without_an_encoder_are_not_left_out_silently(
+    noted, photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = MultimodalRegressor(U2A(), column_types=COLUMNS, verbose=False)  # type: ignore[arg-type]
+    with pytest.raises(
+        SchemaError, match=r"columns \['note'\] hold text, no encoder is named.*'ignore'"
+    ):
+        model.fit(noted, label="price", root=photos)

@@ -152,20 +152,22 @@ class _Multimodal(BaseEstimator, ABC):
         sample_weight: PerRow = None,
         root: str | Path | None = None,
         seed: int = 0,
+        empty: Literal["raise", "prior"] = "raise",
         mask: masks.Source | None = None,
     ) -> pd.DataFrame:
         """Every metric of the task with its 95 % bootstrap interval over rows: value, low, high.
 
-        `mask` takes modalities away from rows: a mask, a frame of booleans, or the file of either.
+        `empty` and `mask` are as in `predict`.
         """
+        _check_empty(empty)
         fitted = self._fit()
         table = self._table(X, root, where)
         roles = Roles(fitted.info["label"] if y is None else None, sample_weight=sample_weight)
         roles.check(table.frame)
         rows = rows_of(table.frame, y, roles)
         frame = self._masked(table.frame, mask)
-        scores = fitted.scores(frame, self._root(table, root), self.on_error)
-        found = fitted.target.measure(scores, rows.labels, rows.weight, seed)
+        answer = fitted.answer(frame, self._root(table, root), self.on_error, empty)
+        found = fitted.target.measure(answer.scores, rows.labels, rows.weight, seed)
         return pd.DataFrame({k: asdict(v) for k, v in found.items()}).T.rename_axis("metric")
 
     def robustness(
@@ -420,8 +422,7 @@ class _Multimodal(BaseEstimator, ABC):
                 f"X has {table.frame.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        if empty not in ("raise", "prior"):
-            raise SpecError(f"empty must be 'raise' or 'prior', got {empty!r}")
+        _check_empty(empty)
         where, frame = self._root(table, root), self._masked(table.frame, mask)
         return fitted.answer(frame, where, self.on_error, empty), table.frame.index
 
@@ -442,6 +443,11 @@ class _Multimodal(BaseEstimator, ABC):
             del self.feature_names_in_
 
 
+def _check_empty(empty: str) -> None:
+    if empty not in ("raise", "prior"):
+        raise SpecError(f"empty must be 'raise' or 'prior', got {empty!r}")
+
+
 def _detailed(predicted: Any, answer: Answer, index: pd.Index) -> pd.DataFrame:
     columns = (
         predicted
@@ -449,7 +455,13 @@ def _detailed(predicted: Any, answer: Answer, index: pd.Index) -> pd.DataFrame:
         else pd.DataFrame({"prediction": np.asarray(predicted)}, index=index)
     )
     had = {f"has {stream}": there for stream, there in answer.present.items()}
-    return columns.assign(**had, prior=answer.empty)
+    details = {**had, "prior": answer.empty}
+    if both := [name for name in columns if name in details]:
+        raise SpecError(
+            f"details=True adds the columns {list(details)}, and labels are called {both} too: rename "
+            "these labels before fit, or leave details=True out"
+        )
+    return columns.assign(**details)
 
 
 _SPECS = ("method", "encoders", "training", "device", "seed")

@@ -6,6 +6,7 @@ its cut: everything before the first trained tensor.
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Feed:
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
         self._places = np.arange(len(self)) if self.positions is None else self.positions
+        self._noted: dict[tuple[str, int], list[tuple[str, int]]] = {}
         self.present = {s: np.ones(len(self), dtype=bool) for s in self.encoders}
         for stream, inputs in self.given.items():
             self.present[stream] = (inputs.count > 0).numpy()
@@ -76,19 +78,19 @@ class Feed:
         Every cell is read, so that afterwards `reading` knows all that are unreadable.
         """
         left = self.budget
+        self._noted = {}
         for stream in self._streams_to_read():
             if modality not in (None, self.encoders[stream].stream.modality):
                 continue
             parts: list[Inputs] = []
             for part in self._blocks(stream):
                 parts.append(part)
-                left -= part.nbytes
-                if left < 0:
+                if _joined_bytes(parts) > left:
                     break
-            if left >= 0:
+            if _joined_bytes(parts) <= left:
                 self._kept[stream] = Inputs.join(parts)
+                left -= self._kept[stream].nbytes
             else:
-                left += sum(p.nbytes for p in parts)
                 self._say_unkept(stream, parts)
                 self._read_only(stream, self._order(stream)[len(parts) :])
 
@@ -123,10 +125,14 @@ class Feed:
         return ~np.any(list(self.present.values()), axis=0)
 
     def say_remarks(self) -> None:
-        """Warn of what encoders noticed while rows were prepared, once."""
-        for stream, encoder in self.encoders.items():
-            for line in encoder.remarks():
-                _log.warning("%s: %s", stream, line)
+        """Warn of what encoders noticed while rows were prepared, each row once; then forget it."""
+        told: Counter[tuple[str, str]] = Counter()
+        for (stream, _), notes in self._noted.items():
+            for what, items in notes:
+                told[stream, what] += items
+        for (stream, what), items in told.items():
+            _log.warning("%s: %d %s", stream, items, what)
+        self._noted = {}
 
     def _read_only(self, stream: str, order: Sequence[np.ndarray]) -> None:
         """Read rows for nothing but to find every unreadable cell now."""
@@ -192,19 +198,30 @@ class Feed:
         return {s: self._read(self.encoders[s], rows) for s in streams}
 
     def _read(self, encoder: Encoder, rows: np.ndarray) -> Inputs:
-        step = len(rows) if encoder.stream.modality == "tabular" else _DECODED
+        step = _DECODED if encoder.stream.modality == "image" else max(len(rows), 1)
         parts: list[Inputs] = []
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             read = cells(self.frame.iloc[some], encoder.stream, self.reading, self._places[some])
             try:
                 parts.append(encoder.prepare(read))
-            except CellError as error:
-                names = ", ".join(repr(label) for label in self.frame.index[some])
-                raise CellError(f"among rows {names}: {error}") from error
+            except CellError:
+                self._name_the_row(encoder, some)
+                raise
         inputs = Inputs.join(parts) if len(parts) > 1 else parts[0]
+        if notes := [note for part in parts for note in part.notes]:
+            self._noted[encoder.stream.name, int(rows[0])] = notes  # a block read twice counts once
         self.present[encoder.stream.name][rows] = (inputs.count > 0).numpy()
         return inputs
+
+    def _name_the_row(self, encoder: Encoder, rows: np.ndarray) -> None:
+        """CellError for the first of these rows that cannot be prepared alone, with its label."""
+        for row in rows:
+            one = self.frame.iloc[[row]]
+            try:
+                encoder.prepare(cells(one, encoder.stream, self.reading, self._places[[row]]))
+            except CellError as error:
+                raise CellError(f"row {one.index[0]!r}: {error}") from error
 
     def _on_device(self, read: Mapping[str, Inputs], rows: np.ndarray) -> dict[str, Inputs]:
         chosen = torch.from_numpy(rows)
@@ -224,3 +241,9 @@ class Feed:
             "again in every epoch; raise `memory` above %.1f GB to keep it",
             stream, need, len(self), need,
         )  # fmt: skip
+
+
+def _joined_bytes(parts: Sequence[Inputs]) -> int:
+    """Bytes of all parts together, each item as long as the longest."""
+    items = sum(p.items for p in parts)
+    return items * max((-(-p.nbytes // p.items) for p in parts if p.items), default=0)

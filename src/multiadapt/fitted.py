@@ -1,5 +1,6 @@
 """A fitted model with everything it needs to read a new table."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
 from multiadapt.encoders._base import EncoderSpec
+from multiadapt.errors import ArtifactError
 from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel
@@ -21,6 +23,8 @@ from multiadapt.tasks._base import Target, TaskSpec
 from multiadapt.training import scores
 
 __all__ = ["Answer", "Fitted"]
+
+_log = logging.getLogger("multiadapt")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,26 @@ class Fitted:
         tensors = [*self.model.parameters(), *self.model.buffers()]
         return tensors[0].device if tensors else torch.device("cpu")
 
+    @property
+    def prior(self) -> list[float]:
+        """The scores of a row of which nothing is known: what the training labels are on the whole."""
+        if "prior" not in self.info:
+            raise ArtifactError(
+                "this model was saved by a version that did not keep what the training labels are on the "
+                "whole; fit it again"
+            )
+        return self.info["prior"]
+
+    def _without_unseen(self, frame: pd.DataFrame, *, silent: bool) -> pd.DataFrame:
+        """The frame with those modalities emptied that no training row had: nothing was learned of them."""
+        unseen = self.info.get("unseen", [])
+        columns = [c.name for s in unseen for c in self.model.encoder(s).stream.columns]
+        if not columns or bool(frame[columns].isna().to_numpy().all()):
+            return frame
+        if not silent:
+            _log.warning("no training row had %s: taken as missing here too", ", ".join(unseen))
+        return frame.assign(**dict.fromkeys(columns))
+
     def scores(
         self,
         frame: pd.DataFrame,
@@ -73,13 +97,16 @@ class Fitted:
         root: Path | None,
         on_error: Literal["raise", "missing"] = "raise",
         empty: Literal["raise", "prior"] = "raise",
+        *,
+        silent: bool = False,
     ) -> "Answer":
         """Scores of every row, and which modalities it had.
 
         With empty="prior" a row that has none of its modalities gets the scores of the training labels
         on the whole, whatever the method; else it depends on the method: CellError where it asks for one.
+        A modality that no training row had is missing here too.
         """
-        frame = self.schema.conform(frame)
+        frame = self._without_unseen(self.schema.conform(frame), silent=silent)
         if len(frame) == 0:
             nothing = np.zeros((0, self.target.outputs), np.float32)
             return Answer(nothing, {s: np.zeros(0, dtype=bool) for s in self.model.streams})
@@ -94,10 +121,11 @@ class Fitted:
         feed.keep("tabular")
         found = scores(self.model, feed, self.training)
         reading.finish()
-        feed.say_remarks()
+        if not silent:
+            feed.say_remarks()
         demand = self.method.missing.demands
         if empty == "prior" and feed.empty.any():
-            found[feed.empty] = self.info["prior"]
+            found[feed.empty] = self.prior
             demand = "nothing" if demand == "one" else demand
         feed.demand(demand)
         return Answer(found, feed.present)

@@ -113,13 +113,14 @@ def fit(
         training,
         seed=plan.seed,
         measure=_measure(target, validation) if validation is not None else None,
-        session=replace(session, identity=_identity(plan, schema, model, rows, validation)),
+        session=replace(session, identity=_identity(plan, schema, specs, model, rows, validation)),
     )
     if plan.on_error == "raise":
         feeds[0].reading.finish()  # a file that broke while it trained
     _say_end(history, training)
     model.eval()
-    info = _info(rows, validation, history) | {"prior": _prior(target, rows)}
+    info = _info(rows, validation, history)
+    info |= {"prior": _prior(target, rows), "unseen": _unseen(feeds[0])}
     if held is not None and validation is not None:
         found = scores(model, held.feed, training)
         metrics = target.measure(found, validation.labels, validation.weight, plan.seed)
@@ -217,6 +218,14 @@ def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
     choice = _choice(plan, stream)
     if choice is None and stream.modality == "vector":
         choice = "vector"  # nothing to open
+    if choice is None and not online and stream.modality not in _STARTERS:
+        names = [c.name for c in stream.columns]
+        raise SchemaError(
+            f"columns {names} hold {stream.modality}, no encoder is named for them, the hub cannot be "
+            f"reached for {_HUB[stream.modality]!r} and the package has none: name a folder with "
+            f"encoders={{{stream.modality!r}: ...}}, or leave them out with "
+            f"column_types={{{names[0]!r}: 'ignore'}}"
+        )
     if choice is None:
         choice = _HUB[stream.modality] if online else "starter"
         _log.info(
@@ -229,6 +238,9 @@ def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
         )
     return encoder_spec(stream.modality, choice)
 
+
+_STARTERS = ("image", "tabular")
+"""Modalities for which the package holds a small encoder."""
 
 _HUB = {
     "image": "microsoft/resnet-50",
@@ -304,12 +316,24 @@ def _feeds(
             )  # fmt: skip
             feed.keep()
             feed.say_remarks()
-            feed.demand(plan.method.missing.demands)
             budget -= feed.kept_bytes
             found.append(feed)
-    reading.finish()
+    reading.finish()  # first: an unreadable file is the better reason
+    for feed in found:
+        feed.demand(plan.method.missing.demands)
     if training.normalize:
         _standardize(found[0])
+    return found
+
+
+def _unseen(feed: Feed) -> list[str]:
+    """Streams that no training row has: nothing is learned of them, and a line says so."""
+    found = [stream for stream, there in feed.present.items() if not there.any()]
+    if found:
+        _log.warning(
+            "no training row has %s: it will be taken as missing in every prediction",
+            ", ".join(found),
+        )
     return found
 
 
@@ -325,11 +349,16 @@ def _data(feed: Feed, rows: Rows, target: Target) -> Data:
 
 
 def _identity(
-    plan: Plan, schema: Schema, model: AdaptedModel, rows: Rows, validation: Rows | None
+    plan: Plan,
+    schema: Schema,
+    specs: Mapping[str, EncoderSpec],
+    model: AdaptedModel,
+    rows: Rows,
+    validation: Rows | None,
 ) -> str:
     """A hash of what a run's weights depend on, but for the epochs and the bytes of the pictures."""
     told: list[Any] = [plan.method.to_dict(), plan.task.to_dict(), plan.on_error, schema.to_dict()]
-    told += [model.encoder(s).origin().sha256 for s in model.streams]
+    told += [[model.encoder(s).origin().sha256, specs[s].to_dict()] for s in model.streams]
     for part in (rows, validation):
         if part is not None:
             told += [table_digest(part.frame), table_digest(pd.DataFrame(part.labels))]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from multiadapt.attach import Adapter
+from multiadapt.errors import SpecError
 from multiadapt.types import Site
 
 __all__ = ["folded"]
@@ -21,6 +22,8 @@ def folded(encoders: Mapping[str, nn.Module], placed: Mapping[Site, Adapter]) ->
     adapters. After it the very same weights are back. Nobody else may run the encoders, train them or
     move them to another device meanwhile.
     """
+    if any(adapter.folded for adapter in placed.values()):
+        raise SpecError("the adapters are folded already: leave the outer folded() first")
     layers = [layer for layer in _layers(encoders, placed) if _merge(layer)]
     kept = [{name: p.data for name, p in layer.module.named_parameters()} for layer in layers]
     try:

@@ -1,7 +1,7 @@
 """The adapted model: encoders with adapters inside, a fusion, a head. The only file that knows the folders."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Literal, NamedTuple, cast
 
@@ -26,7 +26,7 @@ class Scored(NamedTuple):
 
     scores: Float[Tensor, "b c"]
     penalty: Float[Tensor, ""]
-    """What the fusion adds to the loss in training."""
+    """What the filling and the fusion add to the loss in training."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,10 @@ def encoder_spec(modality: str, choice: "str | EncoderSpec") -> EncoderSpec:
     elif choice.replace("-", "_") in names("encoders"):
         spec = resolve("encoders", choice)()
     else:
-        spec = resolve("encoders", modality)(source=choice)
+        kind = resolve("encoders", modality)
+        if "source" not in {f.name for f in fields(kind)}:
+            raise SpecError(f"the {modality} encoder opens no source, got {choice!r}: leave it out")
+        spec = kind(source=choice)
     if spec.modality != modality:
         raise SpecError(
             f"{type(spec).__name__} reads {spec.modality} columns, not {modality} columns"
@@ -215,15 +218,34 @@ def count_parts(
     """What a method would train, without data: parameters of `encoders`, adapters at `sites`, a head."""
     with torch.device("meta"):
         placed = method.adapters(sites)
-        width = method.fusion().build(widths).width
+        fusion = method.fusion().build(widths)
+        filling = method.missing.build(_seats(method, placed, widths, encoders))
     found = _encoder_parts(method, encoders)
     sizes: dict[str, int] = {}
     for key, adapter in _unique(placed).items():
         name = f"adapters {key.split('/')[0]}"
         sizes[name] = sizes.get(name, 0) + _part(name, adapter.parameters()).trainable
     found += [Part(name, size, 0) for name, size in sizes.items()]
-    head = [Part("head", (width + 1) * outputs, 0)] if method.linear_head() else []
-    return [*found, *head]
+    for name, module in (("missing", filling), ("fusion", fusion)):
+        found.append(_part(name, module.parameters()))
+    if method.linear_head():
+        found.append(Part("head", (fusion.width + 1) * outputs, 0))
+    return [p for p in found if p.trainable + p.frozen or p.part.startswith("encoder")]
+
+
+def _seats(
+    method: Method,
+    placed: Mapping[Site, Adapter],
+    widths: Mapping[str, int],
+    encoders: Sequence[Encoder],
+) -> dict[str, Seat]:
+    """What a filling would be told; a stream without an encoder here counts as a single vector."""
+    seats = {s: Seat(width, "vector") for s, width in widths.items()}
+    for e in encoders:
+        own = [p for p in placed if p.stream == e.stream.name]
+        cut = e.cut_for(own, method.native(e), tokens=method.missing.looks)
+        seats[e.stream.name] = Seat(widths[e.stream.name], e.hosts(cut))
+    return seats
 
 
 def _encoder_parts(method: Method, encoders: Sequence[Encoder]) -> list[Part]:

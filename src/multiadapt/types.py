@@ -116,6 +116,8 @@ class Inputs:
     count: Int[Tensor, " b"]
     cut: int = 0
     """How much of the network the tensors have already passed: 0 = nothing."""
+    notes: tuple[tuple[str, int], ...] = ()
+    """What was done to how many items when they were prepared, such as ("texts are cut", 3)."""
 
     def __len__(self) -> int:
         return len(self.count)

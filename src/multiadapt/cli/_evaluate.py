@@ -10,6 +10,7 @@ from multiadapt.cli._options import (
     FOLDER,
     TABLE,
     device_option,
+    empty_option,
     encoder_option,
     json_option,
     mask_option,
@@ -51,6 +52,7 @@ def _rates(
 )
 @click.option("--metric", help="Of the curves or contributions.  [default: the model's own]")
 @mask_option
+@empty_option
 @click.option(
     "--missing-grid",
     callback=_rates,
@@ -108,6 +110,10 @@ def _check(given: Mapping[str, Any]) -> None:
     curves, pays = "--missing-grid" in asked, "--contributions" in asked
     if (curves or pays) and len(asked) > 1:
         raise click.UsageError(f"give one of {' and '.join(sorted(asked))}")
+    if given["empty"] == "prior" and (curves or pays):
+        raise click.UsageError(
+            "--empty goes without --missing-grid and --contributions, which always take the prior"
+        )
     needs = {"against": curves, "plot": curves, "masks": curves, "out": curves or pays,
              "metric": curves or pays}  # fmt: skip
     for name, met in needs.items():
@@ -146,7 +152,7 @@ def _metrics(model: Path, read: "Table", given: Mapping[str, Any]) -> None:
 
     estimator = _loaded(model, given)
     mask = None if given["mask"] is None else opened(given["mask"])
-    found = estimator.evaluate(**_rows(read, given), mask=mask)
+    found = estimator.evaluate(**_rows(read, given), mask=mask, empty=given["empty"])
     if not given["as_json"]:
         click.echo(f"{len(read.frame)} rows, 95 % intervals:")
         show_table(found, index=True)

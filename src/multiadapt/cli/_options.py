@@ -14,6 +14,7 @@ __all__ = [
     "TABLE",
     "Request",
     "device_option",
+    "empty_option",
     "encoder_option",
     "estimator_options",
     "json_option",
@@ -123,6 +124,14 @@ device_option = click.option(
 )
 mask_option = click.option(
     "--mask", type=TABLE, help="Modalities to take away from rows, as `multiadapt mask` draws them."
+)
+empty_option = click.option(
+    "--empty",
+    type=click.Choice(["raise", "prior"]),
+    default="raise",
+    show_default=True,
+    help="What a row without any of its modalities gets: an error, where the method asks for at least "
+    "one, or what the training labels are on the whole.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -9,6 +9,7 @@ import click
 from multiadapt.cli._options import (
     TABLE,
     device_option,
+    empty_option,
     encoder_option,
     mask_option,
     on_error_option,
@@ -43,6 +44,7 @@ __all__ = ["predict"]
     help="Copy this column, in place of the row's number. May be repeated.",
 )
 @mask_option
+@empty_option
 @encoder_option
 @root_option
 @on_error_option
@@ -83,8 +85,8 @@ def _predict(
         for rows in read_chunks(path, chunk):
             kept = _kept(rows, keep, start)
             masked = rows if mask is None else apply(rows, fitted.schema, mask, start)
-            scores = fitted.scores(masked, root, given["on_error"])
-            found = _columns(fitted.target, scores, proba=proba)
+            answer = fitted.answer(masked, root, given["on_error"], given["empty"])
+            found = _columns(fitted.target, answer.scores, proba=proba)
             _check_names(list(kept), list(found))
             writer.write(kept.assign(**found))
             start += len(rows)

@@ -42,7 +42,7 @@ def cells(
     if stream.modality == "tabular":
         return tabular_cells(frame, stream)
     if stream.modality == "text":
-        return texts(frame, stream, positions)
+        return texts(frame, stream, positions, reading)
     readers: Mapping[str, Read[Any]] = {
         "image": read_image,
         "audio": read_sound,
@@ -52,7 +52,7 @@ def cells(
         raise SchemaError(f"stream {stream.name!r}: {stream.modality} cells are not supported yet")
     found: Any = frame[stream.columns[0].name]
     if stream.modality == "vector":  # a list of numbers is one vector, not several files
-        found = found.astype(object).map(lambda v: np.asarray(v) if is_vector(v) else v)
+        found = found.astype(object).map(lambda v: [v] if is_vector(v) else v)
     return reading.items(found, readers[stream.modality], positions)
 
 

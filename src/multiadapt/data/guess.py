@@ -7,8 +7,10 @@
    20 or more in equal steps; else numeric, however few the values. 95 % numbers, but not all: numeric,
    so that `guess_schema` refuses the others.
 5. All cells lists of as many numbers, or names of .npy files: vector.
-6. All of up to 50 sampled cells open as images: image. As sounds or films, by name and first bytes:
-   audio, video. Some, or names of such files that do not open: ignore, with a warning.
+6. All of up to 50 sampled cells open as images: image. All have a sound's, or a film's, suffix and first
+   bytes: audio, video. All have a picture's or a sound's suffix, but not all are one: an error. All have
+   a film's suffix, but not all are one, or some cells of any column are such files and others are not
+   even named so: ignore, with a warning.
 7. Words: identifier if all differ, none has a blank, and the name says id or there are 20 or more;
    categorical if at most half of the values differ (fewer than 5 words on average, or at most 20
    distinct), or at most 20 of fewer than 3 words; else text.
@@ -16,7 +18,9 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -70,6 +74,40 @@ FILMS = {
 }
 Answer: TypeAlias = tuple[Kind, str]
 Marks: TypeAlias = dict[str, re.Pattern[bytes]]
+
+
+def _marked(marks: Marks, part: object, root: Path) -> str | None:
+    """None if a file begins as its suffix promises, else the reason why not."""
+    suffix = Path(part).suffix.lower() if isinstance(part, (str, Path)) else ""
+    if suffix not in marks:
+        return f"its name ends in none of {', '.join(marks)}"
+    try:
+        with locate(str(part), root).open("rb") as file:
+            start = file.read(12)
+    except (CellError, OSError) as error:
+        return str(error)
+    return None if marks[suffix].match(start) else f"it does not begin as a {suffix} file does"
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Files of one kind."""
+
+    kind: Kind
+    files: str
+    are: str
+    suffixes: Collection[str]
+    why_not: Callable[[object, Path], str | None]
+    """None where an item of a cell is such a file."""
+    remark: str = ""
+
+
+FAMILIES = (
+    _Family("image", "pictures", "open as images", PICTURES, opens),
+    _Family("audio", "sounds", "are audio files", SOUNDS, partial(_marked, SOUNDS)),
+    _Family("video", "films", "are video files", FILMS, partial(_marked, FILMS),
+            ": not used yet, left out"),
+)  # fmt: skip
 
 
 def guess(cells: pd.Series, root: Path) -> Answer:
@@ -165,34 +203,36 @@ def _of_files(cells: pd.Series, root: Path) -> Answer | None:
     chosen = np.random.default_rng(SEED).permutation(len(cells))[:SAMPLE]
     sample = cells.iloc[np.sort(chosen)]
     n, counted = len(sample), f"of {len(sample)} sampled values (seed {SEED})"
-    reasons = [_first_reason(value, root, opens) for value in sample]
-    good = reasons.count(None)
-    if good == n:
-        return "image", f"{n} {counted} open as images"
-    named = sum(_ends(value, PICTURES) for value in sample)
-    if good or named == n:
-        first = next(i for i, reason in enumerate(reasons) if reason)
-        why = (
-            f"{good} {counted} open as images; not {sample.iloc[first]!r}: {reasons[first]}; "
-            f'if it is an image column, column_types={{"{cells.name}": "image"}}'
-        )
-        if named == n:  # leaving it out would train on the table alone and look as if it had worked
-            raise SchemaError(
-                f"column {cells.name!r} holds names of pictures, but {why}. Pass root= (--root) with the "
-                f'folder of the files; or declare it "image", which reports or, with '
-                f'on_error="missing" (--on-error missing), lists the bad ones; or declare it "ignore"'
+    for family in FAMILIES:
+        reasons = [_first_reason(value, root, family.why_not) for value in sample]
+        good = reasons.count(None)
+        if good == n:
+            return family.kind, f"{n} {counted} {family.are}{family.remark}"
+        named = all(_ends(value, family.suffixes) for value in sample)
+        if good or named:
+            first = next(i for i, reason in enumerate(reasons) if reason)
+            bad = f"{sample.iloc[first]!r}: {reasons[first]}"
+            return _doubtful(
+                cells, family, f"{good} {counted} {family.are}; not {bad}", named=named
             )
-        LOG.warning("column %r is left out: %s", cells.name, why)
-        return "ignore", why
-    media: tuple[tuple[Kind, Marks], ...] = (("audio", SOUNDS), ("video", FILMS))
-    for kind, marks in media:
-        if all(_ends(v, tuple(marks)) and _marked(v, root, marks) for v in sample):
-            return kind, f"{n} {counted} are {kind} files{_later(kind)}"
     return None
 
 
-def _later(kind: Kind) -> str:
-    return ": not used yet, left out" if kind == "video" else ""
+def _doubtful(cells: pd.Series, family: _Family, why: str, *, named: bool) -> Answer:
+    """Left out with a warning, never words: a file's name may hold the label."""
+    kind = family.kind
+    if kind == "video":
+        why += family.remark
+    else:
+        why += f'; if it is an {kind} column, column_types={{"{cells.name}": "{kind}"}}'
+        if named:  # leaving it out would train on the table alone and look as if it had worked
+            raise SchemaError(
+                f"column {cells.name!r} holds names of {family.files}, but {why}. Pass root= (--root) "
+                f'with the folder of the files; or declare it "{kind}", which reports or, with '
+                f'on_error="missing" (--on-error missing), lists the bad ones; or declare it "ignore"'
+            )
+    LOG.warning("column %r is left out: %s", cells.name, why)
+    return "ignore", why
 
 
 def _first_reason(
@@ -202,22 +242,9 @@ def _first_reason(
     return next((why for part in files(value) if (why := read(part, root))), None)
 
 
-def _ends(value: object, suffixes: tuple[str, ...]) -> bool:
+def _ends(value: object, suffixes: Collection[str]) -> bool:
     parts = files(value)
     return all(isinstance(p, (str, Path)) and Path(p).suffix.lower() in suffixes for p in parts)
-
-
-def _marked(value: object, root: Path, marks: Marks) -> bool:
-    """Whether each file of a cell begins as its suffix promises."""
-    for part in files(value):
-        try:
-            with locate(str(part), root).open("rb") as file:
-                start = file.read(12)
-        except (CellError, OSError):
-            return False
-        if not marks[Path(str(part)).suffix.lower()].match(start):
-            return False
-    return True
 
 
 def _of_words(cells: pd.Series) -> Answer:

@@ -1,9 +1,9 @@
 """Which row loses which modality: drawn once, kept in a file, the same holes for every method.
 
-"Rate r of modality m" is the share of rows, drawn once with a stored seed, whose modality m is removed.
-"Rate r, both" is the share of rows that lose exactly one modality, chosen evenly; no row loses all. A row
-that has only one modality keeps it, whatever the rate. The holes of a rate are among those of a larger
-one with the same seed.
+"Rate r of modality m" is the share of all rows, drawn once with a stored seed, whose modality m is
+removed; they are drawn among those that have m and something else. "Rate r, both" is the share of rows
+that lose exactly one modality, chosen evenly; no row loses all. A row that has only one modality keeps
+it, whatever the rate. The holes of a rate are among those of a larger one with the same seed.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from multiadapt.data.tables import named, read_table
 from multiadapt.data.values import absent
 from multiadapt.errors import SchemaError, SpecError
 
-__all__ = ["BOTH", "Mask", "Source", "apply", "draw", "emptied", "opened", "present"]
+__all__ = ["BOTH", "Mask", "Source", "apply", "check_left", "draw", "emptied", "opened", "present"]
 
 BOTH = "both"
 """In place of a modality's name: each drawn row loses one of its own."""
@@ -76,10 +76,12 @@ class Mask:
         wanted, drawn = round(self.rate * len(self)), int(self._bits.any(1).sum())
         if drawn >= wanted:
             return ""
-        which = "one modality" if self.modality == BOTH else repr(self.modality)
+        which, others = ("one modality", "have nothing else")
+        if self.modality != BOTH:
+            which, others = repr(self.modality), "lack it or have nothing else"
         return (
             f"rate {self.rate:g} of {self.modality}: {drawn} of {len(self)} rows lose {which} (a share of "
-            f"{self.reached:.3g}); the others have nothing else"
+            f"{self.reached:.3g}); the others {others}"
         )
 
     @property
@@ -136,12 +138,20 @@ Source: TypeAlias = Mask | pd.DataFrame | str | Path
 """A mask, a frame of booleans, or the file of either."""
 
 
-def opened(source: Source) -> Mask:
-    """A mask, whatever it comes as. SchemaError: no such file, not boolean, changed since it was drawn."""
+def opened(source: Any) -> Mask:
+    """A mask from any `Source`.
+
+    SchemaError: it is none, no such file, not boolean, changed since it was drawn.
+    """
     if isinstance(source, Mask):
         return source
     if isinstance(source, pd.DataFrame):
         return Mask(named(source))
+    if not isinstance(source, (str, Path)):
+        raise SchemaError(
+            "a mask must be a Mask, a pandas DataFrame with a column of booleans for each modality, or "
+            f"the file of either; got {type(source).__name__}"
+        )
     path = Path(source).expanduser()
     _check_suffix(path)
     frame, facts = read_table(path).frame, _facts(path)
@@ -191,7 +201,7 @@ def present(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 
 def draw(there: pd.DataFrame, rate: float, modality: str = BOTH, seed: int = 0) -> Mask:
     """A mask for rows that have these modalities, as `present` tells. Exactly round(rate * rows) rows lose
-    one, or all that have another.
+    one that they have, or all that have another.
 
     Raises:
         SpecError: the rate is not in 0..1, or the modality is none of these.
@@ -200,9 +210,11 @@ def draw(there: pd.DataFrame, rate: float, modality: str = BOTH, seed: int = 0) 
     names = [str(name) for name in there]
     _check_draw(names, rate, modality, seed)
     has = there.to_numpy(bool)
-    others = has.sum(1) - (0 if modality == BOTH else has[:, names.index(modality)])
+    can = has.sum(1) >= 2
+    if modality != BOTH:
+        can &= has[:, names.index(modality)]
     order = np.random.default_rng(seed).permutation(len(has))
-    order = order[(others >= (2 if modality == BOTH else 1))[order]]
+    order = order[can[order]]
     chosen = order[: round(rate * len(has))]
     which = _evenly(has[chosen]) if modality == BOTH else names.index(modality)
     removed = np.zeros_like(has)
@@ -244,11 +256,12 @@ def apply(
     `start`: the frame is a part of the table that begins at this row of the mask.
 
     SchemaError: the mask does not fit: another number of rows, modalities that the table does not have,
-    a row that loses all it has.
+    another index, a row that loses all it has.
     """
     frame, begin = named(frame), start or 0
     mask.check_rows(begin + len(frame), more=start is not None)
     removed = mask.removed.iloc[begin : begin + len(frame)]
+    _check_index(removed.index, frame.index)
     _check_fit(frame, schema, removed, begin)
     return emptied(frame, schema, {str(m): removed[m].to_numpy(bool) for m in removed})
 
@@ -276,6 +289,17 @@ def _without(cells: Any, gone: Bool[np.ndarray, " b"]) -> pd.Series:
     return cells.where(~gone)
 
 
+def _check_index(given: pd.Index, index: pd.Index) -> None:
+    """A mask goes by position; a frame in another order would take the wrong cells."""
+    by_position = isinstance(given, pd.RangeIndex) and given.step == 1
+    if not (by_position or given.equals(index)):
+        raise SchemaError(
+            "a mask must have the index of the table, or count its rows from the first; its index is "
+            f"{list(given[:3])} ... and the table's {list(index[:3])} ...: pass mask.loc[table.index], or "
+            "mask.reset_index(drop=True) if its rows are in the table's order"
+        )
+
+
 def _check_fit(frame: pd.DataFrame, schema: Schema, removed: pd.DataFrame, begin: int) -> None:
     names = [stream.name for stream in schema.streams()]
     if unknown := [name for name in removed if name not in names]:
@@ -283,11 +307,15 @@ def _check_fit(frame: pd.DataFrame, schema: Schema, removed: pd.DataFrame, begin
             f"a mask must name modalities of the table, {names}; it has {unknown} too: draw one for this "
             "table with `multiadapt mask`"
         )
-    there = present(frame, schema)
+    check_left(present(frame, schema), removed, frame.index, begin)
+
+
+def check_left(there: pd.DataFrame, removed: pd.DataFrame, index: pd.Index, begin: int = 0) -> None:
+    """SchemaError: rows that have something lose all; they are told by the table's `index`."""
     left = there.assign(**{m: there[m].to_numpy() & ~removed[m].to_numpy(bool) for m in removed})
     lost = np.flatnonzero(there.any(axis=1) & ~left.any(axis=1))
     if len(lost):
-        bad = [BadCell(frame.index[i], begin + i, "", "", "loses all") for i in lost.tolist()]
+        bad = [BadCell(index[i], begin + i, "", "", "loses all") for i in lost.tolist()]
         lines = listing(bad, lambda b: b.where)
         raise SchemaError(
             f"a mask must leave every row something; {len(bad)} rows lose all they have:\n{lines}\n"

@@ -71,18 +71,19 @@ class Reading:
                 f"a cell may hold at most {self.max_files} files, got {len(parts)}: shorten it or "
                 "raise max_files"
             )
-            self._note(BadCell(*place, _shown(value), reason))
+            self.note(BadCell(*place, _shown(value), reason))
             return []
         found: list[Item] = []
         for part in parts:
             try:
                 found.append(read(part, root))
             except CellError as error:
-                self._note(BadCell(*place, _shown(part), str(error)))
+                self.note(BadCell(*place, _shown(part), str(error)))
                 return []
         return found
 
-    def _note(self, cell: BadCell) -> None:
+    def note(self, cell: BadCell) -> None:
+        """Remember a bad cell until `finish`."""
         self._bad[cell.position, cell.column, cell.value] = cell  # atomic, so safe in threads
 
     def finish(self) -> None:
@@ -125,6 +126,8 @@ def _with_rate(value: list[object] | tuple[object, ...]) -> bool:
 def _missing(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
+    if isinstance(value, np.ndarray):  # an empty array of one part is no item either
+        return value.ndim == 1 and len(value) == 0
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 

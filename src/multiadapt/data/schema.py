@@ -78,7 +78,8 @@ class Schema:
         used = [c for stream in self.streams() for c in stream.columns]
         lacking = [c.name for c in used if c.name not in frame]
         if lacking:
-            _check_absent(lacking, list(frame), [c.name for c in used])
+            unknown = {*frame} - {c.name for c in self.columns}
+            _check_absent(lacking, list(frame), unknown, nothing_left=len(lacking) == len(used))
             nothing = {
                 name: pd.Series([None] * len(frame), frame.index, dtype=object) for name in lacking
             }
@@ -86,11 +87,14 @@ class Schema:
         return side_by_side(converted(frame, used), frame.index)
 
 
-def _check_absent(lacking: list[str], given: list[str], used: list[str]) -> None:
-    extra = [name for name in given if name not in used]
+def _check_absent(
+    lacking: list[str], given: list[str], unknown: set[str], *, nothing_left: bool
+) -> None:
+    """`unknown`: given columns that have no role in the schema; only these can be renamed ones."""
+    extra = [name for name in given if name in unknown]
     close = {name: get_close_matches(name, extra, n=1) for name in lacking}
     hints = [f"{name!r} may be {match[0]!r}, renamed" for name, match in close.items() if match]
-    if hints or len(lacking) == len(used):
+    if hints or nothing_left:
         hint = f" ({'; '.join(hints)})" if hints else ""
         raise SchemaError(
             f"columns {lacking} are declared but absent; the table has {given}{hint}: add or rename them"

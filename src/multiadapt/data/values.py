@@ -47,7 +47,9 @@ def absent(cells: pd.Series) -> np.ndarray:
 def _blank(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    return isinstance(value, (list, tuple, np.ndarray)) and len(value) == 0
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and len(value) == 0
+    return isinstance(value, (list, tuple)) and len(value) == 0
 
 
 def plain(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -87,10 +87,6 @@ class Encoder(nn.Module, ABC):
         at the last tokens, or at the one vector that there is. Default: the vector."""
         return "vector"
 
-    def remarks(self) -> list[str]:
-        """What `prepare` noticed since it was last asked, such as "12 texts are cut". Default: nothing."""
-        return []
-
     @abstractmethod
     def sites(self) -> tuple[Site, ...]:
         """Every place where an adapter may be attached, paths relative to this module."""

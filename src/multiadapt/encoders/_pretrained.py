@@ -64,25 +64,15 @@ class PretrainedEncoder(Encoder):
         self.blocks = backbone.family.blocks
         self.trained, self.learns = False, False
         self.pooled = Standardize(self.width)
-        self._noticed: list[tuple[str, int]] = []
 
     def prepare(self, cells: Cells) -> Inputs:
         rows: Sequence[Sequence[Any]] = cells  # type: ignore[assignment]
+        notes: Counter[str] = Counter()
         tensors = self.backbone.preparation.tensors(
-            [item for row in rows for item in row], self._note
+            [item for row in rows for item in row], lambda what, items: notes.update({what: items})
         )
-        return Inputs(tensors, torch.tensor([len(row) for row in rows], dtype=torch.long))
-
-    def _note(self, what: str, items: int) -> None:
-        if items:
-            self._noticed.append((what, items))  # atomic, so safe in threads
-
-    def remarks(self) -> list[str]:
-        told, self._noticed = self._noticed, []
-        total: Counter[str] = Counter()
-        for what, items in told:
-            total[what] += items
-        return [f"{count} {what}" for what, count in total.items()]
+        count = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        return Inputs(tensors, count, notes=tuple((w, n) for w, n in notes.items() if n))
 
     @torch.no_grad()  # not inference_mode: autograd reads what starts from here
     def prefix(self, inputs: Inputs, cut: int) -> Inputs:

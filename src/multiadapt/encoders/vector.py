@@ -34,15 +34,15 @@ class VectorEncoder(EncoderSpec):
         return None
 
     def build(self, stream: Stream, network: nn.Module | None, name: str) -> Encoder:
-        return _Vectors(stream, name)
+        return _Vectors(stream)
 
 
 class _Vectors(Encoder):
     """All of it is prefix: cut 1 is the pooled vector. The width is known after `learn`."""
 
-    def __init__(self, stream: Stream, network: str) -> None:
+    def __init__(self, stream: Stream) -> None:
         super().__init__()
-        self.stream, self.network = stream, network
+        self.stream = stream
         self.width, self.blocks, self.trained = 0, 0, False
         self.pooled = Standardize(0)
 
@@ -81,7 +81,7 @@ class _Vectors(Encoder):
         return Tokens.single(torch.where(there[:, None], pooled, 0.0), there)
 
     def sites(self) -> tuple[Site, ...]:
-        return (pooled_site(self, self.network),)
+        return (pooled_site(self, ""),)
 
     def origin(self) -> Origin:
         return Origin("vectors of the table", licence="none needed")

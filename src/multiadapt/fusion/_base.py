@@ -30,10 +30,6 @@ class Fusion(nn.Module, ABC):
         """Places of its own where adapters may be attached. Default: none."""
         return ()
 
-    def guests(self, widths: Mapping[str, int]) -> Mapping[str, Float[Tensor, "g d"]]:
-        """Per host stream, one row per imitated stream, in a stated order. Default: none."""
-        return {}
-
 
 class FusionSpec(Spec, ABC):
     """A way to join streams and its options."""

@@ -16,7 +16,7 @@ __all__ = ["Mean"]
 
 @dataclass(frozen=True)
 class Mean(FusionSpec):
-    """Every slot through a linear map of its own, then their mean; a missing cell is a zero slot."""
+    """Every slot through a linear map of its own, then their mean; of a missing cell that is zeros only the map's bias is left."""
 
     width: int = 256
     """Width of the fused vector."""

@@ -14,6 +14,7 @@ from multiadapt.attach import Adapter
 from multiadapt.fusion._base import FusionSpec
 from multiadapt.fusion.concat import Concat
 from multiadapt.methods._base import Method
+from multiadapt.methods._pretrained import of_pretrained, of_tables
 from multiadapt.missing._base import FillSpec
 from multiadapt.missing.token import MaskToken
 from multiadapt.types import Site
@@ -36,9 +37,8 @@ class U2A(Method):
     missing: FillSpec = field(default=MaskToken(), kw_only=True)
 
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
-        table = [s for s in sites if s.modality == "tabular"]
-        inside = self.adapter.build([s for s in sites if s.modality != "tabular"])
-        return {**(self.tabular.build(table) if self.tabular else {}), **inside}
+        table = self.tabular.build(of_tables(sites)) if self.tabular else {}
+        return {**table, **self.adapter.build(of_pretrained(sites))}
 
     def fusion(self) -> FusionSpec:
         return self.join

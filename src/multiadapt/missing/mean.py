@@ -27,7 +27,8 @@ _MOMENTUM = 0.1
 
 @dataclass(frozen=True)
 class Mean(FillSpec):
-    """The running mean of the modality's adapted vectors over the training rows that have it."""
+    """The moving mean of the modality's adapted vectors over the training rows that have it: the last ten
+    or so batches count most."""
 
     words: ClassVar[str] = "the mean of the training rows"
 

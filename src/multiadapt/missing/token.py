@@ -24,6 +24,7 @@ from multiadapt.missing._base import (
     drop,
     seated,
 )
+from multiadapt.missing.zero import Zero
 from multiadapt.types import Tokens
 
 __all__ = ["MaskToken"]
@@ -39,6 +40,8 @@ class MaskToken(FillSpec):
 
     The paper divides by the width. Embeddings here are standardised to a length of about 1, and the
     division by the target's mean squared length gives the same number at every scale.
+
+    The alignment counts every row of a batch alike, whatever its sample weight.
 
     A transformer hosts its tokens in its own adapted blocks. A CNN's feature map, or the last tokens
     of a transformer that cannot host, are looked at by one attention layer; a single vector, such as
@@ -74,7 +77,8 @@ class MaskToken(FillSpec):
                 raise SpecError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def build(self, seats: Mapping[str, Seat]) -> Fill:
-        return _Tokens(self, seats)
+        # Without a second modality nobody can stand in, and nothing is to be learned.
+        return _Tokens(self, seats) if len(seats) > 1 else Zero(drop=0.0).build(seats)
 
 
 class _Tokens(Fill):
@@ -104,7 +108,7 @@ class _Tokens(Fill):
     def forward(self, tokens: Mapping[str, Tokens]) -> Filled:
         there = available(tokens)
         nothing = there.new_zeros((), dtype=torch.float32)
-        if len(self.seats) < 2 or (not self.training and bool(there.all())):
+        if not self.training and bool(there.all()):
             return Filled(dict(tokens), nothing)
         imitated = self._imitated([*tokens.values()])
         penalty = self._alignment([*tokens.values()], imitated, there) if self.training else nothing

@@ -73,7 +73,7 @@ class Coalitions:
     def prior(self) -> Float[np.ndarray, "b c"]:
         """What the training labels are on the whole, as scores of every row."""
         rows = len(self.rows.frame)
-        return np.tile(np.array([self.fitted.info["prior"]], np.float32), (rows, 1))
+        return np.tile(np.array([self.fitted.prior], np.float32), (rows, 1))
 
     def _pass(self, removed: frozenset[str]) -> Answer:
         frame, rows = self.rows.frame, self.rows

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from multiadapt.data.masks import BOTH, Mask, draw, opened, present
+from multiadapt.data.masks import BOTH, Mask, check_left, draw, opened, present
 from multiadapt.errors import SpecError
 from multiadapt.fitted import Fitted
 from multiadapt.reports._coalitions import Coalitions, Sample, bootstrap, measured
@@ -36,7 +36,7 @@ class Grid:
     seed: int = 0
     """Of the masks, and of the bootstrap."""
     folder: Path | None = None
-    """Where the masks are kept as files; one that is there is taken as it is."""
+    """Where the masks are kept as files; one that is there is taken, if it is for these rows."""
 
     def check(self) -> None:
         """SpecError: no rates, or some that are not in 0..1."""
@@ -62,10 +62,22 @@ class Grid:
             return draw(there, rate, modality, self.seed)
         path = self.folder / f"{quote(modality, safe='')}-{rate:g}-seed{self.seed}.parquet"
         if path.exists():
-            return opened(path)
+            kept = opened(path)
+            _check_kept(kept, path, (modality, float(rate), self.seed))
+            return kept
         mask = draw(there, rate, modality, self.seed)
         mask.save(path)
         return mask
+
+
+def _check_kept(mask: Mask, path: Path, wanted: tuple[str, float, int]) -> None:
+    """SpecError: a kept mask says that it was drawn otherwise. One that says nothing is taken."""
+    drawn = (mask.modality, mask.rate, mask.seed)
+    if any(own is not None and own != other for own, other in zip(drawn, wanted, strict=True)):
+        raise SpecError(
+            f"{path} must hold the mask of modality, rate and seed {wanted}, as its name says; it was "
+            f"drawn with {drawn}: delete it, or name another folder"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +154,7 @@ def robustness(
     metric = metric or first.target.metric
     passes = {name: Coalitions(f, rows, first.schema) for name, f in models.items()}
     there = present(rows.frame, first.schema).filter([*first.model.streams])
-    points = _points(passes, there, labels, grid, metric)
+    points = _points(passes, there.set_axis(rows.frame.index), labels, grid, metric)
     table = _estimated(points, weight, grid.seed)
     return Robustness(_with_areas(table), metric, grid.seed)
 
@@ -168,21 +180,29 @@ def _points(
         for rate in sorted({float(r) for r in grid.rates}):
             mask = grid.mask(there, modality, rate)
             _check_rows(mask, there)
+            reached = _reached(mask, there)
             if mask.remark:
                 _log.warning("%s", mask.remark)
             for name, one in passes.items():
                 function = measured(one.fitted, one.under(mask), labels, metric)
-                found.append(_Point(modality, rate, mask.reached, name, function))
+                found.append(_Point(modality, rate, reached, name, function))
     return found
 
 
+def _reached(mask: Mask, there: pd.DataFrame) -> float:
+    """Share of rows that lose something they have; a kept mask may be of other rows."""
+    taken = mask.removed.to_numpy(bool) & there.to_numpy(bool)
+    return float(taken.any(1).mean()) if len(taken) else 0.0
+
+
 def _check_rows(mask: Mask, there: pd.DataFrame) -> None:
-    """SpecError: a mask from the folder is of another table."""
+    """SpecError, SchemaError: a mask from the folder is of another table."""
     if len(mask) != len(there) or mask.modalities != tuple(there):
         raise SpecError(
             f"the folder of masks holds one of {len(mask)} rows and {list(mask.modalities)}; the table "
             f"has {len(there)} rows and {list(there)}: name another folder for it"
         )
+    check_left(there.reset_index(drop=True), mask.removed, there.index)
 
 
 def _estimated(
