@@ -1,4 +1,4 @@
-"""Pretrain the starter text encoder on texts that this script generates.
+"""Pretrain a small text encoder on texts that this script generates.
 
     python pretraining/text.py --out DIR --log FILE
 
@@ -8,6 +8,8 @@
    facts left out, slips of the pen, invented names.
 3. The network guesses hidden tokens, tells which two texts of a batch state the same facts (half of
    them differ in one or two only) and names the meanings that its pooled vector has seen.
+
+What it made so far does not beat random weights on real product names, so the package holds none.
 
 No outside data. DIR receives checkpoints (running the command again resumes) and, at the end,
 `encoder/`, a folder for transformers' `AutoModel` and `AutoTokenizer`.

@@ -22,7 +22,7 @@ class AudioEncoder(EncoderSpec):
     modality: ClassVar[str] = "audio"
 
     source: str = "starter"
-    """"starter" (inside the package), a folder, a hub name, or "random:wav2vec2-base"."""
+    """A folder, a hub name, or "random:wav2vec2-base". The package holds no "starter" for sounds yet."""
     seconds: float | None = None
     """Longer sounds are cut at their end. None: the longest that the network reads; 10 where it has
     no limit, as wav2vec 2.0 and HuBERT."""

@@ -23,7 +23,7 @@ class TextEncoder(EncoderSpec):
     modality: ClassVar[str] = "text"
 
     source: str = "starter"
-    """"starter" (inside the package), a folder, a hub name, or "random:minilm"."""
+    """A folder, a hub name, or "random:minilm". The package holds no "starter" for texts yet."""
     max_length: int | None = None
     """Tokens after which a text is cut, opening and closing ones included. None: the checkpoint's own."""
     prompt: str = ""
