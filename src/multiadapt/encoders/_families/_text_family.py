@@ -1,6 +1,5 @@
 """What families of text networks share: how tokens become one vector, and BERT's layout."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -55,7 +54,6 @@ class TextFamily(Family):
     longest: int
     """Most tokens that the network has positions for."""
 
-    @abstractmethod
     def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
         config = network.config
         self.network = network
@@ -64,6 +62,13 @@ class TextFamily(Family):
         self.least = 0
         self.longest = config.max_position_embeddings - self.unread
         self.pooling = pooling or self.rule
+
+    def finish(
+        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
+    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
+        """A text's tokens pass last what a guest passes last, and are pooled."""
+        tokens = self.leave(state)
+        return tokens, self.pool(tokens, mask)
 
     def pool(
         self, tokens: Float[Tensor, "f n d"], mask: Bool[Tensor, "f n"] | None

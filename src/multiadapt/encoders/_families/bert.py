@@ -5,15 +5,14 @@ https://arxiv.org/abs/1810.04805
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._text_family import (
     BERT_LAYERS,
-    Pooling,
     TextFamily,
     real,
     text_sites,
@@ -54,19 +53,11 @@ class Bert(TextFamily):
         "e5-small": {"model_type": "bert", "hidden_size": 384, "intermediate_size": 1536},
     }
 
-    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
-        super().__init__(network, pooling)
-
     def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
         return self.network.embeddings(input_ids=tensors["ids"]), real(tensors)
 
     def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         return self.network.encoder.layer[index](state, sight.pairs(state))
-
-    def finish(
-        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
-    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        return state, self.pool(state, mask)
 
     def sites(self) -> tuple[Site, ...]:
         inner = self.network.config.intermediate_size

@@ -5,14 +5,14 @@ https://arxiv.org/abs/2103.00020
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from multiadapt.encoders._families._base import TOWER_LAYERS, Sight
-from multiadapt.encoders._families._text_family import Pooling, TextFamily, real, text_sites
+from multiadapt.encoders._families._text_family import TextFamily, real, text_sites
 from multiadapt.types import Role, Site
 
 __all__ = ["ClipText"]
@@ -34,20 +34,11 @@ class ClipText(TextFamily):
     classes: ClassVar = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}
     known: ClassVar = {"clip-text-base": {"model_type": "clip_text_model"}}
 
-    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
-        super().__init__(network, pooling)
-
     def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
         return self.network.embeddings(input_ids=tensors["ids"]), real(tensors)
 
     def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         return self.network.encoder.layers[index](state, _backward(state, sight))
-
-    def finish(
-        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
-    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        tokens = self.network.final_layer_norm(state)
-        return tokens, self.pool(tokens, mask)
 
     def leave(self, guests: Float[Tensor, "f g d"]) -> Float[Tensor, "f g d"]:
         return self.network.final_layer_norm(guests)

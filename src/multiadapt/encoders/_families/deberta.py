@@ -14,7 +14,6 @@ from torch import Tensor
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._text_family import (
     BERT_LAYERS,
-    Pooling,
     TextFamily,
     real,
     text_sites,
@@ -63,9 +62,6 @@ class Deberta(TextFamily):
         "deberta-v3-base": _V3,
     }
 
-    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
-        super().__init__(network, pooling)
-
     def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
         mask = real(tensors)
         return self.network.embeddings(input_ids=tensors["ids"], mask=mask), mask
@@ -81,11 +77,6 @@ class Deberta(TextFamily):
         if index == 0 and encoder.conv is not None:  # of version 2, beside the first block
             after = encoder.conv(state, after, there)
         return after
-
-    def finish(
-        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
-    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        return state, self.pool(state, mask)
 
     def sites(self) -> tuple[Site, ...]:
         inner = self.network.config.intermediate_size

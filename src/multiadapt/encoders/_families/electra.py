@@ -5,15 +5,14 @@ https://arxiv.org/abs/2003.10555
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._text_family import (
     BERT_LAYERS,
-    Pooling,
     TextFamily,
     real,
     text_sites,
@@ -39,9 +38,6 @@ class Electra(TextFamily):
         },
     }
 
-    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
-        super().__init__(network, pooling)
-
     def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
         state = self.network.embeddings(input_ids=tensors["ids"])
         if self._projected():
@@ -50,11 +46,6 @@ class Electra(TextFamily):
 
     def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         return self.network.encoder.layer[index](state, sight.pairs(state))
-
-    def finish(
-        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
-    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        return state, self.pool(state, mask)
 
     def sites(self) -> tuple[Site, ...]:
         config = self.network.config

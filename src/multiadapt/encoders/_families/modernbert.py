@@ -5,14 +5,14 @@ https://arxiv.org/abs/2412.13663
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from multiadapt.encoders._families._base import Sight, fused
-from multiadapt.encoders._families._text_family import Pooling, TextFamily, real, text_sites
+from multiadapt.encoders._families._text_family import TextFamily, real, text_sites
 from multiadapt.types import Role, Site
 
 __all__ = ["ModernBert"]
@@ -47,9 +47,6 @@ class ModernBert(TextFamily):
         },
     }
 
-    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
-        super().__init__(network, pooling)
-
     def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
         return self.network.embeddings(input_ids=tensors["ids"]), real(tensors)
 
@@ -63,11 +60,8 @@ class ModernBert(TextFamily):
             pairs = near[None, None] if pairs is None else near & pairs
         return layer(state, attention_mask=pairs, position_embeddings=turned)
 
-    def finish(
-        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
-    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        tokens = self.network.final_norm(state)
-        return tokens, self.pool(tokens, mask)
+    def leave(self, guests: Float[Tensor, "f g d"]) -> Float[Tensor, "f g d"]:
+        return self.network.final_norm(guests)
 
     def sites(self) -> tuple[Site, ...]:
         inner = self.network.config.intermediate_size

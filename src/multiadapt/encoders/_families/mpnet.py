@@ -5,7 +5,7 @@ https://arxiv.org/abs/2004.09297
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._text_family import (
-    Pooling,
     TextFamily,
     real,
     text_sites,
@@ -46,9 +45,6 @@ class MPNet(TextFamily):
     options: ClassVar = {"add_pooling_layer": False}
     known: ClassVar = {"mpnet-base": {"model_type": "mpnet", "max_position_embeddings": 514}}
 
-    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
-        super().__init__(network, pooling)
-
     def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
         return self.network.embeddings(input_ids=tensors["ids"]), real(tensors)
 
@@ -57,11 +53,6 @@ class MPNet(TextFamily):
         return encoder.layer[index](
             state, _added(sight, state), encoder.compute_position_bias(state)
         )[0]
-
-    def finish(
-        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
-    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        return state, self.pool(state, mask)
 
     def sites(self) -> tuple[Site, ...]:
         inner = self.network.config.intermediate_size

@@ -4,15 +4,14 @@ Liu et al., "RoBERTa: A Robustly Optimized BERT Pretraining Approach", https://a
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._text_family import (
     BERT_LAYERS,
-    Pooling,
     TextFamily,
     real,
     text_sites,
@@ -48,19 +47,11 @@ class Roberta(TextFamily):
         },
     }
 
-    def __init__(self, network: Any, pooling: Pooling | None = None) -> None:
-        super().__init__(network, pooling)
-
     def start(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Bool[Tensor, "f n"] | None]:
         return self.network.embeddings(input_ids=tensors["ids"]), real(tensors)
 
     def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         return self.network.encoder.layer[index](state, sight.pairs(state))
-
-    def finish(
-        self, state: Tensor, mask: Bool[Tensor, "f n"] | None
-    ) -> tuple[Float[Tensor, "f n d"], Float[Tensor, "f d"]]:
-        return state, self.pool(state, mask)
 
     def sites(self) -> tuple[Site, ...]:
         inner = self.network.config.intermediate_size
