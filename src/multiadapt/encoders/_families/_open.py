@@ -21,7 +21,17 @@ from multiadapt.encoders._families._base import Family, Note, families, family_o
 from multiadapt.encoders._fingerprint import fingerprint
 from multiadapt.errors import EncoderError
 
-__all__ = ["Opened", "Prepare", "Preparation", "explained", "open_network", "quiet", "sealed"]
+__all__ = [
+    "Opened",
+    "Prepare",
+    "Preparation",
+    "Whole",
+    "explained",
+    "open_network",
+    "open_whole",
+    "quiet",
+    "sealed",
+]
 
 
 class Preparation(Protocol):
@@ -55,6 +65,72 @@ def open_network(source: str, modality: str, prepare: Prepare, revision: str | N
     if source.startswith("random:"):
         return sealed(_random(source, modality, prepare))
     return sealed(_pretrained(source, modality, prepare, revision))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A network of several towers, in evaluation mode without gradients."""
+
+    network: Any
+    place: str | None
+    """Folder or hub name; None: its weights are random."""
+    origin: Origin
+
+
+def open_whole(
+    source: str, classes: Mapping[str, str], known: Mapping[str, Any], revision: str | None
+) -> Whole:
+    """A network of several towers as one; EncoderError where it cannot be had.
+
+    `classes` maps a config's `model_type` to the class of transformers that reads it; `known` names
+    architectures, as config values with their `model_type`, for "random:NAME".
+    """
+    if source.startswith("random:"):
+        name = source.removeprefix("random:")
+        if name not in known:
+            raise EncoderError(
+                f"no architecture is named {name!r}; there are {', '.join(sorted(known))}"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            config = AutoConfig.for_model(**known[name])
+            network = getattr(transformers, classes[config.model_type])(config)
+        return _whole(network, None, Origin(source, licence="none: random weights"))
+    place = _place(source, "crossmodal")
+    with quiet(), explained(source):
+        config = AutoConfig.from_pretrained(place, revision=revision)
+        if config.model_type not in classes:
+            raise EncoderError(
+                f"{source} is a network of type {config.model_type!r}; choose one of type "
+                f"{', '.join(sorted(classes))}"
+            )
+        network, report = getattr(transformers, classes[config.model_type]).from_pretrained(
+            place, config=config, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
+        _check_whole(source, report)
+        licence = "Apache-2.0" if source == "starter" else _licence(place, revision)
+    commit = getattr(config, "_commit_hash", None) or revision
+    return _whole(network, place, Origin(source, "", commit, licence))
+
+
+def _whole(network: Any, place: str | None, origin: Origin) -> Whole:
+    network = _owned(network.requires_grad_(False).eval())
+    return Whole(network, place, replace(origin, sha256=_hash(network)))
+
+
+def _check_whole(source: str, report: Mapping[str, Any]) -> None:
+    if missing := sorted(report["missing_keys"]):
+        raise EncoderError(f"{source} lacks {len(missing)} tensors of its network: {missing[:5]}")
+
+
+def reads(source: str, modality: str, revision: str | None) -> bool:
+    """Whether the network that `source` names is of a family that reads this modality."""
+    found = families(modality)
+    if source.startswith("random:"):
+        return any(source.removeprefix("random:") in family.known for family in found)
+    with quiet(), explained(source):
+        config = AutoConfig.from_pretrained(_place(source, modality), revision=revision)
+    return any(config.model_type in family.classes for family in found)
 
 
 def sealed(opened: Opened) -> Opened:
@@ -113,11 +189,7 @@ def _pretrained(source: str, modality: str, prepare: Prepare, revision: str | No
             output_loading_info=True,
             **family.options,
         )
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise EncoderError(
-                f"{source} lacks {len(missing)} tensors of its network: {missing[:5]}"
-            )
+        _check_whole(source, report)
         preparation = prepare(place, config, revision)
         licence = "Apache-2.0" if source == "starter" else _licence(place, revision)
     commit = getattr(config, "_commit_hash", None) or revision

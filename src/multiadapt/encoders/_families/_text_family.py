@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from multiadapt.encoders._families._base import Family, transformer_sites
 from multiadapt.types import Role, Site
 
-__all__ = ["BERT_LAYERS", "Pooling", "TextFamily", "real", "text_sites"]
+__all__ = ["BERT_LAYERS", "Pooling", "TextFamily", "added", "real", "text_sites"]
 
 Pooling: TypeAlias = Literal["mean", "cls", "max", "last"]
 """Over the real tokens: their mean, the first one, the greatest of each feature, or the last one."""
@@ -25,6 +25,7 @@ BERT_LAYERS: Mapping[Role, str] = {
     "ffn_mid": "encoder.layer.{}.intermediate",
     "ffn_out": "encoder.layer.{}.output.dense",
     "ffn": "encoder.layer.{}.output.dense",
+    "residual": "encoder.layer.{}.intermediate",
     "block": "encoder.layer.{}",
 }
 """Where each role lies in BERT and its kin. No submodule is the FFN alone: its output is that of its
@@ -89,6 +90,16 @@ def real(tensors: Mapping[str, Tensor]) -> Bool[Tensor, "f n"] | None:
     """Which tokens are real; None where all are, which is quicker."""
     mask = tensors["mask"]
     return None if bool(mask.all()) else mask
+
+
+def added(
+    pairs: Bool[Tensor, "#f 1 #q k"] | None, state: Tensor
+) -> Float[Tensor, "#f 1 #q k"] | None:
+    """What is added to the attention scores: its code knows no boolean mask."""
+    if pairs is None:
+        return None
+    hidden = state.new_zeros(pairs.shape)
+    return hidden.masked_fill(~pairs, torch.finfo(state.dtype).min)
 
 
 def text_sites(

@@ -23,6 +23,7 @@ _LAYERS: dict[Role, str] = {
     "ffn_in": "encoder.layer.{}.mlp.fc1",
     "ffn_out": "encoder.layer.{}.mlp.fc2",
     "ffn": "encoder.layer.{}.mlp",
+    "residual": "encoder.layer.{}.norm2",
     "block": "encoder.layer.{}",
 }
 _GATED: dict[Role, str] = {

@@ -29,6 +29,7 @@ _LAYERS: Mapping[Role, str] = {
     "ffn_mid": "transformer.layer.{}.ffn.activation",
     "ffn_out": "transformer.layer.{}.ffn.lin2",
     "ffn": "transformer.layer.{}.ffn",
+    "residual": "transformer.layer.{}.ffn",
     "block": "transformer.layer.{}",
 }
 

@@ -24,6 +24,7 @@ _LAYERS: Mapping[Role, str] = {
     "ffn_mid": "layers.{}.mlp.drop",  # what is activated times its gates
     "ffn_out": "layers.{}.mlp.Wo",
     "ffn": "layers.{}.mlp",
+    "residual": "layers.{}.mlp_norm",
     "block": "layers.{}",
 }
 

@@ -7,13 +7,13 @@ https://arxiv.org/abs/2004.09297
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._text_family import (
     TextFamily,
+    added,
     real,
     text_sites,
 )
@@ -30,6 +30,7 @@ _LAYERS: Mapping[Role, str] = {
     "ffn_mid": "encoder.layer.{}.intermediate",
     "ffn_out": "encoder.layer.{}.output.dense",
     "ffn": "encoder.layer.{}.output.dense",
+    "residual": "encoder.layer.{}.intermediate",
     "block": "encoder.layer.{}",
 }
 
@@ -51,17 +52,9 @@ class MPNet(TextFamily):
     def block(self, index: int, state: Tensor, sight: Sight) -> Tensor:
         encoder = self.network.encoder
         return encoder.layer[index](
-            state, _added(sight, state), encoder.compute_position_bias(state)
+            state, added(sight.pairs(state), state), encoder.compute_position_bias(state)
         )[0]
 
     def sites(self) -> tuple[Site, ...]:
         inner = self.network.config.intermediate_size
         return text_sites(self.network, ("embeddings.LayerNorm", self.width), _LAYERS, inner)
-
-
-def _added(sight: Sight, state: Float[Tensor, "f n d"]) -> Float[Tensor, "f 1 1 n"] | None:
-    """What is added to the attention scores: its code knows no boolean mask."""
-    if sight.mask is None:
-        return None
-    hidden = ~sight.mask[:, None, None, :]
-    return state.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(state.dtype).min)

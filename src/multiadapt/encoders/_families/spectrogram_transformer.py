@@ -24,6 +24,7 @@ _LAYERS: dict[Role, str] = {
     "ffn_mid": "layers.{}.mlp.activation_fn",
     "ffn_out": "layers.{}.mlp.fc2",
     "ffn": "layers.{}.mlp",
+    "residual": "layers.{}.layernorm_after",
     "block": "layers.{}",
 }
 

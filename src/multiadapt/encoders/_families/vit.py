@@ -22,6 +22,7 @@ _LAYERS: dict[Role, str] = {
     "ffn_in": "layers.{}.mlp.fc1",
     "ffn_out": "layers.{}.mlp.fc2",
     "ffn": "layers.{}.mlp",
+    "residual": "layers.{}.layernorm_after",
     "block": "layers.{}",
 }
 

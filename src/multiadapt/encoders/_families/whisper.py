@@ -26,6 +26,7 @@ _LAYERS: dict[Role, str] = {
     "ffn_mid": "layers.{}.activation_fn",
     "ffn_out": "layers.{}.fc2",
     "ffn": "layers.{}.fc2",  # no module is the FFN alone
+    "residual": "layers.{}.final_layer_norm",
     "block": "layers.{}",
 }
 

@@ -1,0 +1,1 @@
+"""Vision-language networks: retrieval, question answering, captioning."""

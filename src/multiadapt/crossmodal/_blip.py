@@ -1,0 +1,117 @@
+"""BLIP, taken apart into towers, the cross-modal pass and what stands on them.
+
+Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from torch import nn
+
+from multiadapt.crossmodal._cross import CrossPass
+from multiadapt.encoders._base import Origin
+from multiadapt.encoders._families._open import Opened, open_whole
+from multiadapt.encoders._families._pixels import PixelPreparation
+from multiadapt.encoders._families._tokens import TokenPreparation
+from multiadapt.encoders._families.blip import Blip
+from multiadapt.encoders._families.blip_text import BlipText
+from multiadapt.encoders._fingerprint import fingerprint
+from multiadapt.encoders._pretrained import Backbone
+
+__all__ = ["Parts", "Task", "open_blip"]
+
+Task: TypeAlias = Literal["retrieval", "answering", "captioning"]
+
+_CLASSES: Mapping[Task, str] = {
+    "retrieval": "BlipForImageTextRetrieval",
+    "answering": "BlipForQuestionAnswering",
+    "captioning": "BlipForConditionalGeneration",
+}
+_VISION = {"initializer_range": 0.02, "image_size": 224}  # its own 1e-10 makes pictures all alike
+
+
+def _size(
+    width: int, depth: int, heads: int, pixels: Mapping[str, Any], **text: Any
+) -> dict[str, Any]:
+    tower = {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }
+    vision = {**tower, **_VISION, **pixels}
+    return {
+        "model_type": "blip",
+        "vision_config": vision,
+        "text_config": {**tower, "encoder_hidden_size": width, **text},
+    }
+
+
+_KNOWN: Mapping[str, Any] = {
+    "blip-tiny": {
+        **_size(
+            32,
+            2,
+            2,
+            {"image_size": 32, "patch_size": 16},
+            vocab_size=300,
+            max_position_embeddings=64,
+            bos_token_id=298,
+            sep_token_id=3,
+        ),
+        "image_text_hidden_size": 16,
+    },
+    "blip-base": _size(768, 12, 12, {}),
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A vision-language network taken apart. Its modules are the network's own."""
+
+    network: nn.Module
+    vision: Backbone
+    text: Backbone
+    """Reads texts without looking at a picture. Captioning's is its decoder, which is never read so."""
+    cross: CrossPass
+    """Reads texts that look at a picture."""
+    projections: tuple[nn.Linear, nn.Linear] | None
+    """From pooled vectors of pictures and of texts to where they are compared."""
+    match: nn.Linear | None
+    """From the cross-modal pass's first token to (no match, match)."""
+    decoder: Any
+    """Writes texts token by token, looking at a picture or at a question's states; None: there is none."""
+    origin: Origin
+    base: str
+    """SHA-256 of the towers that all tasks share."""
+
+
+def open_blip(source: str, task: Task, size: int | None, revision: str | None) -> Parts:
+    """The network for a task: "starter", a folder, a hub name or "random:blip-base"."""
+    whole = open_whole(source, {"blip": _CLASSES[task]}, _KNOWN, revision)
+    network, config = whole.network, whole.network.config
+    decoder = getattr(network, "text_decoder", None)
+    reader = network.text_encoder if task != "captioning" else decoder.bert
+    pixels = PixelPreparation.read(whole.place, config.vision_config, size, revision)
+    tokens = TokenPreparation.read(whole.place, config.text_config, revision)
+    text = BlipText(reader, "cls")
+    tokens = replace(tokens, limit=min(tokens.limit, text.longest))
+    both = task == "retrieval"
+    return Parts(
+        network,
+        Backbone(Opened(Blip(network.vision_model), pixels, whole.origin)),
+        Backbone(Opened(text, tokens, whole.origin)),
+        CrossPass(reader),
+        (network.vision_proj, network.text_proj) if both else None,
+        network.itm_head if both else None,
+        decoder,
+        whole.origin,
+        _base(network.vision_model),
+    )
+
+
+def _base(vision: nn.Module) -> str:
+    if any(p.is_meta for p in vision.parameters()):
+        return ""
+    return fingerprint(vision)

@@ -1,0 +1,162 @@
+"""The cross-modal pass: a text that looks at the tokens of a picture, or of a clip's frames.
+
+Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from multiadapt.attach import running
+from multiadapt.encoders._families._text_family import BERT_LAYERS, added
+from multiadapt.types import Role, Site
+
+__all__ = ["CrossPass", "Seen", "cross_sites", "frame_weights", "mind_masks", "weighted_keys"]
+
+_SPEAKS: Mapping[Role, str] = {
+    role: BERT_LAYERS[role] for role in ("query", "key", "value", "out", "ffn_in", "ffn_out")
+}
+_LOOKS: Mapping[Role, str] = {
+    "query": "encoder.layer.{}.crossattention.self.query",
+    "key": "encoder.layer.{}.crossattention.self.key",
+    "value": "encoder.layer.{}.crossattention.self.value",
+    "out": "encoder.layer.{}.crossattention.output.dense",
+}
+"""The cross-attention's own layers: the second place of their role in a block."""
+
+_WEIGHTS: ContextVar[Tensor | None] = ContextVar("multiadapt_key_weights", default=None)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a text looks at."""
+
+    x: Float[Tensor, "b n d"]
+    mask: Bool[Tensor, "b n"] | None = None
+    """False where a token is padding; None: there is none."""
+    weights: Float[Tensor, "b n"] | None = None
+    """What the cross-attention's keys are multiplied with; None: nothing."""
+
+    def rows(self, chosen: Int[Tensor, " k"]) -> "Seen":
+        parts = (self.x, self.mask, self.weights)
+        return Seen(*(None if part is None else part[chosen] for part in parts))  # type: ignore[arg-type]
+
+
+class CrossPass(nn.Module):
+    """A text network of BLIP in its multimodal mode; the network is shared with the text's own pass."""
+
+    def __init__(self, network: Any, stream: str = "fusion") -> None:
+        super().__init__()
+        self.network, self.stream = network, stream
+        self.width: int = network.config.hidden_size
+        mind_masks(network)
+
+    def forward(
+        self, ids: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None, seen: Seen
+    ) -> Float[Tensor, "b n d"]:
+        """The last state of the text's tokens."""
+        state = self.network.embeddings(input_ids=ids)
+        own = None if mask is None else added(mask[:, None, None], state)
+        theirs = None if seen.mask is None else added(seen.mask[:, None, None], state)
+        with running(self.stream), weighted_keys(seen.weights):
+            for layer in self.network.encoder.layer:
+                state = layer(state, seen.x, attention_mask=own, encoder_attention_mask=theirs)
+        return state
+
+    def sites(self) -> tuple[Site, ...]:
+        """The layers' outputs (role "cross"), and the linear layers inside."""
+        return cross_sites(self.network, "network", self.stream)
+
+
+def cross_sites(network: Any, home: str, stream: str) -> tuple[Site, ...]:
+    """Sites of a text network in its multimodal mode, lying at `home`.
+
+    What a "cross" site reads is what the cross-attention's queries read, and what the FFN reads.
+    """
+    config = network.config
+    width, depth = config.hidden_size, config.num_hidden_layers
+    stages = min(4, depth)
+    found: list[Site] = []
+    for block in range(depth):
+        place = f"{home}.encoder.layer.{block}"
+        reads = (f"{place}.crossattention", f"{place}.intermediate")
+        like = Site(
+            stream,
+            place,
+            "cross",
+            block,
+            width,
+            width,
+            block * stages // depth,
+            stages,
+            reads=reads,
+        )
+        found.append(like)
+        for index, layers in enumerate((_SPEAKS, _LOOKS)):
+            for role, path in layers.items():
+                linear = network.get_submodule(path.format(block))
+                ends = {"in_width": linear.in_features, "out_width": linear.out_features}
+                own = f"{home}.{path.format(block)}"
+                found.append(replace(like, path=own, role=role, reads=(), index=index, **ends))
+    return tuple(found)
+
+
+def mind_masks(network: Any) -> None:
+    """Let the cross-attention mind what it is told to leave out, and weigh its keys.
+
+    transformers 5 hands the mask of what is looked at to the wrong argument, where it is dropped: an
+    answer would depend on how far its question's neighbours in the batch are padded.
+    """
+    for layer in network.encoder.layer:
+        inner = layer.crossattention.self
+        if getattr(inner, "_minds_masks", False):
+            continue  # the network is already shared with another pass
+        inner.register_forward_pre_hook(_hand_over, with_kwargs=True)
+        inner.key.register_forward_hook(_weigh)
+        inner._minds_masks = True
+
+
+def _hand_over(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if kwargs.get("encoder_attention_mask") is None:
+        kwargs = {**kwargs, "encoder_attention_mask": kwargs.get("attention_mask")}
+    return args, kwargs
+
+
+def _weigh(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+    weights = _WEIGHTS.get()
+    return None if weights is None else output * weights[..., None].to(output.dtype)
+
+
+@contextmanager
+def weighted_keys(weights: Float[Tensor, "b n"] | None) -> Iterator[None]:
+    """Inside, cross-attention multiplies the keys of what it looks at with `weights`."""
+    token = _WEIGHTS.set(weights)
+    try:
+        yield
+    finally:
+        _WEIGHTS.reset(token)
+
+
+@torch.no_grad()
+def frame_weights(
+    text: Float[Tensor, "b e"], frames: Float[Tensor, "b t e"], tokens: int
+) -> Float[Tensor, "b n"]:
+    """Parameter-free frame-aware attention (Lu et al., 2023, section 3.3): what the keys of each frame's
+    tokens are multiplied with, T softmax_k(<t, f_k> / 4); frames' class tokens keep their keys.
+
+    Texts and frames are vectors of length 1, as they are compared in retrieval; a frame has so many
+    tokens, its class token first.
+    """
+    count = frames.shape[1]
+    weight = count * torch.softmax(torch.einsum("be,bte->bt", text, frames) / 4, dim=1)
+    each = weight[..., None].repeat(1, 1, tokens)
+    each[..., 0] = 1
+    return each.flatten(1)
