@@ -4,8 +4,10 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from multiadapt.attach import Adapter, attach
@@ -100,7 +102,20 @@ def guests_see_and_are_not_seen(encoder: Encoder, batch: Batch) -> None:
         torch.testing.assert_close(alone.guests, found.guests[:, 1:2], rtol=1e-4, atol=1e-5)
         late = encoder(encoder.prefix(inputs, entrance), guests)
         torch.testing.assert_close(late.guests, found.guests, rtol=1e-4, atol=1e-5)
+        turned = encoder(inputs, guests.flip(0)).guests.flip(1)
+        torch.testing.assert_close(turned, found.guests, rtol=1e-4, atol=1e-5)
+    nobody_has_a_place(encoder, encoder.prefix(inputs, encoder.blocks - 1), guests)
     none = encoder(batch(0, 0), guests).guests
     assert none.shape == (2, 3, encoder.width)
     assert not none.any()
     encoder.entrance = None
+
+
+def nobody_has_a_place(encoder: Encoder, inputs: Inputs, guests: Float[Tensor, "g d"]) -> None:
+    """A guest looks alike at what stands before and after it; in one block alone, since tokens may know
+    an order among themselves."""
+    state = inputs.tensors["state"]
+    order = [1, 0, *range(2, state.shape[1])]  # all texts have two tokens
+    swapped = replace(inputs, tensors={**inputs.tensors, "state": state[:, order]})
+    found = [encoder(given, guests).guests for given in (inputs, swapped)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)

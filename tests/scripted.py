@@ -1,6 +1,6 @@
 """A fitted model whose answer is a formula of what a row has, so that reports on it have known results."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ import pandas as pd
 from multiadapt import Frozen
 from multiadapt.data.masks import present
 from multiadapt.data.schema import Schema
-from multiadapt.fitted import Answer, Fitted
+from multiadapt.fitted import Answer, Fitted, Prepared
 from multiadapt.fitting import Rows, _prior
 from multiadapt.tasks.classification import Classification
 from multiadapt.tasks.regression import Regression
@@ -58,6 +58,15 @@ class Scripted(Fitted):
             streams=tuple(streams), encoder=encoders.__getitem__, placed={}
         )
 
+    def prepared(
+        self,
+        frame: pd.DataFrame,
+        root: Path | None,
+        on_error: str = "raise",
+        memory: float = 4.0,
+    ) -> "_Hiding":
+        return _Hiding(self, frame)
+
     def answer(
         self, frame: pd.DataFrame, root: Path | None, on_error: str = "raise", empty: str = "raise"
     ) -> Answer:
@@ -73,3 +82,13 @@ class Scripted(Fitted):
         answer = Answer(scores, own)
         scores[answer.empty] = self.info["prior"]
         return answer
+
+
+class _Hiding(Prepared):
+    """Scores the table with cells that are empty."""
+
+    def __init__(self, fitted: Scripted, frame: pd.DataFrame) -> None:
+        self.fitted, self.frame, self.seconds = fitted, frame, {}
+
+    def answer(self, hidden: Collection[str] = ()) -> Answer:
+        return self.fitted.answer(self.frame.assign(**dict.fromkeys(hidden, np.nan)), None)

@@ -289,7 +289,7 @@ def test_sites_tell_the_widths_that_pass(name: str, encoder: Encoder) -> None:
         assert site.in_width == seen[path][0].shape[-1], site.key
     assert len({s.key for s in sites}) == len(sites)
     assert {(s.stream, s.network, s.modality) for s in sites} == {("call", "net", "audio")}
-    roles = {s.role for s in sites if s.block == 0} - {"entry"}
+    roles = {s.role for s in sites if s.block == 0} - {"entry", "residual"}
     assert roles == {
         *("query", "key", "value", "out", "ffn_in", "ffn_mid", "ffn_out", "ffn", "block")
     }

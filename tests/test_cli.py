@@ -295,6 +295,26 @@ def test_options_of_an_optional_part_switch_it_on() -> None:
     assert adapted - plain == 2 * 100 * 4 + 100 + 4
 
 
+def test_options_go_by_the_names_of_columns_and_modalities() -> None:
+    counts = ["inspect", "--method", "lora", "--encoder", "image=random:resnet-18",
+              "--encoder", "img_bath=random:resnet-18"]  # fmt: skip
+
+    def inside(options: str) -> dict[str, int]:
+        found = json.loads(call(*counts, "--set", f"lora={options}", "--json").stdout)["parts"]
+        return {p["part"]: p["trainable"] for p in found if p["part"].startswith("adapters")}
+
+    one, two = inside('{"r":1}')["adapters image"], inside('{"r":2}')["adapters image"]
+    assert two == 2 * one
+    own = inside('{"img_bath":{"r":1},"image":{"r":2}}')
+    assert own == {"adapters img_bath": one, "adapters image": two}
+    assert inside('{"img_bath":{"r":1}}') == {"adapters img_bath": one}
+    unknown = call(*counts, "--set", 'lora={"sound":{"r":1}}', code=2)
+    assert "['sound'] are none of ['image', 'img_bath']" in unknown.stderr
+    vague = call("inspect", "--method", "u2a", "--encoder", "image=random:resnet-18",
+                 "--set", 'adapter={"image":{"r":1}}', code=2)  # fmt: skip
+    assert "one of the adapters must say which one it is" in vague.stderr
+
+
 @pytest.mark.parametrize("name", names("methods"))
 def test_every_option_of_a_method_is_documented(name: str) -> None:
     found = {o.path: o for o in options(name)}
@@ -508,3 +528,61 @@ def test_errors_warnings_and_lines_name_the_options_of_the_shell(csv: Path, tmp_
     codes.to_csv(tmp_path / "codes.csv", index=False)
     done = call("fit", tmp_path / "codes.csv", "--label", "price", "--method", "trees")
     assert '{"zip": "categorical"} (in the shell: --column-type zip=categorical)' in done.stderr
+
+
+@pytest.fixture(scope="module")
+def retriever(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A fitted retriever, and its table."""
+    folder = tmp_path_factory.mktemp("pairs")
+    table = pd.read_parquet(photos / "table.parquet").iloc[:24]
+    table.assign(words=table["kind"] + " number " + table["price"].astype(str)).to_csv(
+        folder / "pairs.csv", index=False
+    )
+    pair = ["--query", "words", "--find", "front", "--backbone", "random:blip-tiny"]
+    recipe = ["--set", "training.epochs=1", "--root", str(photos), "--device", "cpu", "--quiet"]
+    done = call(
+        "fit", folder / "pairs.csv", "--task", "retrieval", "--method", "uniadapter", *pair, *recipe,
+        "--set", "adapter.r=4", "--out", folder / "model",
+    )  # fmt: skip
+    assert "heads" in done.stdout
+    return folder / "model", folder / "pairs.csv"
+
+
+def test_a_retriever_is_fitted_indexed_and_searched(
+    retriever: tuple[Path, Path], photos: Path, tmp_path: Path
+) -> None:
+    model, table = retriever
+    root = ["--root", photos]
+    call("index", model, table, "--out", tmp_path / "index", *root)
+    done = call("search", model, tmp_path / "index", "blue number", "-k", 3, "--json")
+    found = json.loads(done.stdout)["found"]
+    assert len(found) == 3
+    assert set(found[0]) == {"id", "score"}
+    assert (photos / found[0]["id"]).is_file()
+    call("embed", model, table, "--side", "query", "--out", tmp_path / "words.parquet")
+    vectors = np.stack(pd.read_parquet(tmp_path / "words.parquet")["vector"].to_list())
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--task", "retrieval"], "name them with --query and --find"),
+        (["--task", "retrieval", "--query", "a", "--find", "b", "--label", "c"], "no use for --label"),
+        (["--label", "kind", "--query", "a"], "go with --task retrieval"),
+        ([], "Missing option '--label'"),
+        (
+            ["--task", "retrieval", "--query", "kind", "--find", "front", "--backbone", "x/y", "--encoder", "image=starter"],
+            "two ways to compare",
+        ),
+    ],
+)  # fmt: skip
+def test_options_of_pairs_and_of_labels_do_not_mix(
+    csv: Path, options: list[str], says: str
+) -> None:
+    assert says in call("fit", csv, *options, code=2).output
+
+
+def test_vectors_are_written_to_parquet_alone(retriever: tuple[Path, Path], tmp_path: Path) -> None:
+    done = call("embed", *retriever, "--out", tmp_path / "words.csv", code=2)
+    assert "must end in .parquet" in done.output

@@ -144,6 +144,7 @@ def test_costs_count_what_a_modality_needs(
         4e-6 * sum(parts[p] for p in parts.index if "tabular" in p)
     )
     assert (own.table["seconds_per_row"] > 0).all()
+    assert own.table["seconds_per_row"]["front"] > own.table["seconds_per_row"]["tabular"]
     assert own.full == small.evaluate(table.iloc[:20])["value"]["accuracy"]
 
 

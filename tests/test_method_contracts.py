@@ -1,7 +1,9 @@
 """What must hold for every method of the folder, on one tiny table."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ import torch
 from multiadapt import MultimodalRegressor, TIAdapter, Training, Trees, load
 from multiadapt.adapters.bottleneck import Bottleneck
 from multiadapt.adapters.ia3 import IA3
-from multiadapt.adapters.lora import LoRA
+from multiadapt.adapters.lora import LoRA, LowRank
 from multiadapt.encoders.image import ImageEncoder
 from multiadapt.encoders.trees import TreesEncoder
 from multiadapt.errors import EncoderError, SpecError
@@ -23,6 +25,7 @@ from multiadapt.methods.bitfit import BitFit
 from multiadapt.methods.houlsby import Houlsby
 from multiadapt.methods.ia3 import PlainIA3
 from multiadapt.methods.lora import PlainLoRA
+from multiadapt.methods.u2a import U2A
 from multiadapt.spec import names, resolve
 from multiadapt.types import Site, Stream
 
@@ -168,6 +171,45 @@ def test_plain_methods_correct_pretrained_networks_and_the_tables_vector() -> No
         assert all(s.stream != "fusion" for s in placed)
         bare = method.with_params(tabular=None).adapters(sites)
         assert [s.role for s in bare] == roles[1:]
+
+
+def ranks(method: U2A | PlainLoRA, streams: Mapping[str, str]) -> dict[str, set[int]]:
+    """By stream, the ranks of its adapters; streams by name, with their modality."""
+    roles = ("query", "key", "value", "out", "ffn_in", "ffn_out")
+    sites = [
+        Site(s, r, r, 0, 8, 8, network="shared", modality=m)  # type: ignore[arg-type]
+        for s, m in streams.items()
+        for r in roles
+    ]
+    found: dict[str, set[int]] = {stream: set() for stream in streams}
+    for site, adapter in method.adapters(sites).items():
+        found[site.stream].add(cast(LowRank, adapter).spec.r)
+    return found
+
+
+STREAMS = {"title": "text", "body": "text", "photo": "image", "call": "audio"}
+
+
+@pytest.mark.parametrize("kind", ["u2a", "lora"])
+def test_low_rank_options_go_by_column_then_modality_then_default(kind: str) -> None:
+    def method(named: Mapping[str, LoRA]) -> U2A | PlainLoRA:
+        return U2A(adapter=named) if kind == "u2a" else PlainLoRA(lora=named)
+
+    named = {"text": LoRA(r=4), "body": LoRA(r=2), "image": LoRA(r=1)}
+    assert ranks(method(named), STREAMS) == {"title": {4}, "body": {2}, "photo": {1}, "call": set()}
+    others = {"photo": LoRA(r=3), "default": LoRA(r=5)}
+    assert ranks(method(others), STREAMS) == {"title": {5}, "body": {5}, "photo": {3}, "call": {5}}
+    shared = method(named).adapters([
+        Site(s, "q", "query", 0, 8, 8, network="n", modality="text") for s in ("title", "news")
+    ] + [Site("body", "q", "query", 0, 8, 8, network="n", modality="text"),
+         Site("photo", "q", "query", 0, 8, 8, network="p", modality="image")])  # fmt: skip
+    by_stream = {site.stream: adapter for site, adapter in shared.items()}
+    assert by_stream["title"] is by_stream["news"]
+    assert by_stream["body"] is not by_stream["title"]
+    with pytest.raises(
+        SpecError, match=r"\['sound', 'table'\] are none of \['title', 'body', 'photo'"
+    ):
+        ranks(method({"sound": LoRA(), "table": LoRA(), "text": LoRA()}), STREAMS)
 
 
 def test_houlsbys_places_must_be_there() -> None:

@@ -93,6 +93,40 @@ def test_several_hosts_are_averaged_and_one_counts_alone() -> None:
     assert torch.equal(pooled(first, tokens(1, {"table": [0]}))["table"], alone[0])
 
 
+def test_hosts_speak_in_the_order_that_is_named() -> None:
+    states = built(MaskToken()).state_dict()
+
+    def of(hosts: object, missing: dict[str, list[int]]) -> Tensor:
+        fill = built(MaskToken(hosts=hosts)).eval()  # type: ignore[arg-type]
+        fill.load_state_dict(states)
+        return pooled(fill, tokens(1, missing))["table"]
+
+    gone = {"table": [0]}
+    note, photo = of("mean", gone | {"photo": [0]}), of("mean", gone | {"note": [0]})
+    assert torch.equal(of("first", gone), photo)
+    assert torch.equal(of(("note",), gone), note)  # the photo comes after it
+    assert torch.equal(of(["note", "photo"], gone), note)
+    assert torch.equal(of(("table", "photo"), gone), photo)  # the table itself is missing
+    assert torch.equal(of(("note",), gone | {"note": [0]}), photo)
+
+
+@pytest.mark.parametrize("hosts", [(), ("note", "note")])
+def test_hosts_are_named_once(hosts: tuple[str, ...]) -> None:
+    with pytest.raises(SpecError, match="hosts must name at least one stream, and each once, got"):
+        MaskToken(hosts=hosts)
+
+
+def test_hosts_must_be_streams_of_the_model() -> None:
+    with pytest.raises(
+        SpecError, match=r"that the model reads, \['table', 'photo', 'note'\]; got \['sound'\] too"
+    ):
+        built(MaskToken(hosts=("note", "sound")))
+    with pytest.raises(
+        SpecError, match=r"MaskToken\.hosts must be one of 'mean', 'first', 'gate' or"
+    ):
+        MaskToken(hosts="note")  # type: ignore[arg-type]
+
+
 def test_a_gate_starts_as_the_mean_and_is_learned() -> None:
     mean, gate = built(MaskToken()).eval(), built(MaskToken(hosts="gate")).eval()
     given = tokens(3, {"table": [0, 1], "photo": [2]})

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 from click.testing import CliRunner
 from scripted import SCHEMA, Scripted, scripted_table
 from tiny import make_transformer
+from tiny_text import TINY, WORDS, make_text_network
 
-from multiadapt import Frozen, MultimodalClassifier, TIAdapter, Training
+from multiadapt import Frozen, MultimodalClassifier, MultimodalRegressor, TIAdapter, Training
 from multiadapt.cli import main
-from multiadapt.data.masks import BOTH, Mask, apply, draw, opened, present
+from multiadapt.data import batches
+from multiadapt.data.images import read_image
+from multiadapt.data.masks import BOTH, Mask, apply, draw, emptied, opened, present
+from multiadapt.encoders._pretrained import Backbone
 from multiadapt.errors import CellError, SchemaError, SpecError, TargetError
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.methods.u2a import U2A
@@ -178,7 +183,7 @@ def test_curves_are_drawn_and_written(tmp_path: Path) -> None:
 def models(photos: Path, network: Path) -> dict[str, MultimodalClassifier]:
     table = pd.read_parquet(photos / "table.parquet").iloc[:30].drop(columns="price")
     found: dict[str, MultimodalClassifier] = {}
-    for missing in ("token", "zero"):
+    for missing in ("token", "zero", "mean"):
         found[missing] = MultimodalClassifier(
             TIAdapter(ImageBranch("bc1"), missing=missing),  # type: ignore[arg-type]
             encoders={"image": str(network), "tabular": "mlp"},
@@ -189,7 +194,7 @@ def models(photos: Path, network: Path) -> dict[str, MultimodalClassifier]:
     return found
 
 
-@pytest.mark.parametrize("missing", ["token", "zero"])
+@pytest.mark.parametrize("missing", ["token", "zero", "mean"])
 def test_rows_picked_from_passes_score_as_the_masked_table_does(
     missing: str, models: dict[str, MultimodalClassifier], table: pd.DataFrame, photos: Path
 ) -> None:
@@ -201,6 +206,145 @@ def test_rows_picked_from_passes_score_as_the_masked_table_does(
         mask = draw(there, 0.6, modality)
         direct = fitted.scores(apply(table, fitted.schema, mask), photos)
         np.testing.assert_allclose(passes.under(mask), direct, rtol=0, atol=1e-5)
+
+
+SETS = [{"tabular"}, {"front"}, {"tabular", "back"}, {"front", "back"}]
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+@pytest.mark.parametrize("missing", ["token", "zero", "mean"])
+def test_a_hidden_modality_scores_as_an_emptied_one(
+    missing: str,
+    memory: float,
+    models: dict[str, MultimodalClassifier],
+    table: pd.DataFrame,
+    photos: Path,
+) -> None:
+    fitted, table = models[missing].fitted_, table.iloc[:20].copy()
+    table.iloc[3:6, table.columns.get_loc("front")] = None
+    passes = Coalitions(fitted, Sample(table, photos, memory=memory), fitted.schema)
+    for removed in map(frozenset, SETS):
+        empty = emptied(table, fitted.schema, dict.fromkeys(removed, np.ones(20, bool)))
+        expected, found = fitted.answer(empty, photos, "raise", "prior"), passes.without(removed)
+        assert np.array_equal(found.scores, expected.scores)  # the same blocks of rows
+        for stream, there in expected.present.items():
+            assert np.array_equal(found.present[stream], there)
+
+
+def test_every_file_is_read_once_in_a_report(
+    models: dict[str, MultimodalClassifier], table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[str] = Counter()
+    table = table.iloc[:20]
+
+    def counted(part: object, root: Path) -> object:
+        reads[str(part)] += 1
+        return read_image(part, root)
+
+    monkeypatch.setattr(batches, "read_image", counted)
+    files = {*table["front"], *table["back"]}
+    own = models["token"]
+    own.contributions(table)
+    assert reads == Counter(dict.fromkeys(files, 1))
+    own.explain(table)
+    own.robustness(table, rates=(0.0, 0.5), against={"other": models["zero"]})
+    assert reads == Counter(dict.fromkeys(files, 4))  # one more for each model
+    own.memory = 0.0
+    try:
+        reads.clear()
+        own.contributions(table)
+    finally:
+        own.memory = 4.0
+    # Nothing is kept: once to find what is unreadable, and in the half of the sets that have it.
+    assert reads == Counter(dict.fromkeys(files, 5))
+
+
+def test_the_encoder_of_a_hidden_modality_does_not_run(
+    models: dict[str, MultimodalClassifier],
+    table: pd.DataFrame,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitted = models["token"].fitted_
+    passes = Coalitions(fitted, Sample(table.iloc[:20], photos), fitted.schema)
+    passes.without(frozenset())
+    ran: list[int] = []
+    run = Backbone.run
+    monkeypatch.setattr(Backbone, "run", lambda self, *given: ran.append(1) or run(self, *given))
+    passes.without(frozenset({"front", "back"}))
+    assert not ran
+    passes.without(frozenset({"front"}))
+    assert ran
+
+
+def test_an_unreadable_file_is_told_once_in_a_report(
+    models: dict[str, MultimodalClassifier], table: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, table = models["zero"], table.iloc[:20].copy()
+    table.iloc[2, table.columns.get_loc("front")] = "photos/nowhere.png"
+    with pytest.raises(CellError, match=r"nowhere\.png"):
+        model.contributions(table)
+    model.on_error = "missing"
+    try:
+        found = model.contributions(table)
+    finally:
+        model.on_error = "raise"
+    assert caplog.text.count("1 unreadable cells are taken as missing") == 1
+    gap = table.assign(front=table["front"].where(table["front"] != "photos/nowhere.png"))
+    same = model.contributions(gap).coalitions["value"]
+    np.testing.assert_allclose(found.coalitions["value"], same, rtol=1e-6)
+
+
+def test_a_model_with_other_streams_loses_the_same_columns(
+    photos: Path, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """The first model reads two columns of texts, the other one joins them, and a table of two numbers."""
+    make_text_network(tmp_path, **TINY)
+    rng = np.random.default_rng(0)
+    texts = {c: [" ".join(rng.choice(WORDS, 1 + i % 7)) for i in range(20)] for c in ("a", "b")}
+    table = table.iloc[:20][["kind", "size"]].assign(**texts)
+    table.iloc[2:4, table.columns.get_loc("b")] = ""
+    own, other = (
+        MultimodalClassifier(
+            Frozen(missing="mean"),  # type: ignore[arg-type]
+            encoders={"text": str(tmp_path), "tabular": "mlp"},
+            column_types={"a": "text", "b": "text", "size": "numeric"},
+            training=Training(epochs=1, batch_size=16),
+            join_text=joined,
+            device="cpu",
+            verbose=False,
+        )
+        .fit(table, label="kind")
+        .fitted_
+        for joined in (False, True)
+    )
+    assert len(own.model.streams) == 3
+    assert len(other.model.streams) == 2
+    passes = Coalitions(other, Sample(table), own.schema)
+    for removed in ({"b"}, {"a", "b"}, {"tabular", "a"}):
+        empty = emptied(table, own.schema, dict.fromkeys(removed, np.ones(20, bool)))
+        expected = other.answer(empty, None, "raise", "prior")
+        found = passes.without(frozenset(removed))
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-5)
+        assert {s: p.tolist() for s, p in found.present.items()} == {
+            s: p.tolist() for s, p in expected.present.items()
+        }
+
+
+def test_trees_have_a_word_to_say_of_an_empty_table(table: pd.DataFrame) -> None:
+    table = table[["size", "colour", "price"]]
+    fitted = MultimodalRegressor("trees", verbose=False).fit(table, label="price").fitted_
+    prepared = fitted.prepared(table, None)
+    for hidden in (["size"], ["size", "colour"]):
+        expected = fitted.answer(table.assign(**dict.fromkeys(hidden)), None, "raise", "prior")
+        assert np.array_equal(prepared.answer(hidden).scores, expected.scores)
+
+
+def test_a_table_without_rows_has_no_scores(
+    models: dict[str, MultimodalClassifier], table: pd.DataFrame, photos: Path
+) -> None:
+    prepared = models["token"].fitted_.prepared(table.iloc[:0], photos)
+    assert prepared.answer().scores.shape == (0, 1)
 
 
 @pytest.mark.parametrize("visibility", ["read-only", "full"])

@@ -20,7 +20,7 @@ from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.tables import read_chunks, read_table
 from multiadapt.data.values import text
 from multiadapt.errors import SchemaError
-from multiadapt.types import Column, Stream
+from multiadapt.types import Column
 
 N = 40
 
@@ -219,16 +219,15 @@ MEDIA = {
 
 
 @pytest.mark.parametrize("expected", MEDIA)
-def test_sounds_are_recognised_and_films_are_left_out(expected, tmp_path):
+def test_sounds_and_films_are_recognised(expected, tmp_path):
     names = []
     for suffix, start in MEDIA[expected].items():
         (tmp_path / f"a.{suffix}").write_bytes(start)
         names.append(f"a.{suffix}")
     schema = guess_schema(pd.DataFrame({"clip": names}), root=tmp_path)
     assert schema.columns[0].kind == expected
-    later = ": not used yet, left out" if expected == "video" else ""
-    assert schema.columns[0].reason.endswith(f"are {expected} files{later}")
-    assert [s.modality for s in schema.streams()] == [expected] * (expected == "audio")
+    assert schema.columns[0].reason.endswith(f"are {expected} files")
+    assert [s.modality for s in schema.streams()] == [expected]
 
 
 @pytest.mark.parametrize("content", [b"text", None])
@@ -266,14 +265,14 @@ def test_one_sound_that_is_none_is_told_and_few_among_words_are_left_out(tmp_pat
 
 
 @pytest.mark.parametrize("there", [0, 3])
-def test_names_of_films_are_never_words(there, tmp_path, caplog):
+def test_names_of_films_are_never_words(there, tmp_path):
     for i in range(there):
         (tmp_path / f"cat{i}.mp4").write_bytes(MEDIA["video"]["mp4"])
     names = [f"cat{i % 5}.mp4" for i in range(50)]
-    (column,) = guess_schema(pd.DataFrame({"clip": names}), root=tmp_path).columns
-    assert column.kind == "ignore"
-    assert f"{there * 10} of 50 sampled values" in column.reason
-    assert column.reason in caplog.text
+    with pytest.raises(
+        SchemaError, match=f"holds names of films, but {there * 10} of 50 sampled values"
+    ):
+        guess_schema(pd.DataFrame({"clip": names}), root=tmp_path)
 
 
 def test_reserved_columns_are_no_features():
@@ -300,10 +299,6 @@ def test_declared_kinds_win():
             r"column_types names \['z'\], which are absent; the table has \['a', 'y'\]",
         ),
         ({"a": "picture"}, r"column_types\['a'\] must be one of .*'image'.*, got 'picture'"),
-        (
-            {"a": "video"},
-            r"column_types\['a'\]: video columns are not supported yet by this version",
-        ),
         ({"y": "numeric"}, r"names \['y'\], which have another role: \{'y': 'label'\}"),
         ({"a": "datetime"}, r"\n  row 0: column 'a' must hold dates as YYYY-MM-DD, .* got 1\n"),
     ],
@@ -316,7 +311,9 @@ def test_a_declaration_that_cannot_hold_is_an_error(types, message):
 
 @pytest.mark.parametrize("join_text", [False, True])
 def test_streams_are_the_table_first_then_each_column_of_items(join_text):
-    kinds = ("image", "numeric", "text", "audio", "datetime", "identifier", "categorical", "text")
+    kinds = (
+        "image", "numeric", "text", "audio", "datetime", "identifier", "categorical", "text", "video",
+    )  # fmt: skip
     columns = tuple(Column(f"c{i}", kind, "") for i, kind in enumerate(kinds))
     schema = Schema(columns, join_text=join_text)
     texts = (
@@ -326,7 +323,8 @@ def test_streams_are_the_table_first_then_each_column_of_items(join_text):
     )
     found = [(s.name, s.modality, [c.name for c in s.columns]) for s in schema.streams()]
     assert found[0] == ("tabular", "tabular", ["c1", "c4", "c6"])
-    assert sorted(found[1:]) == sorted([("c0", "image", ["c0"]), ("c3", "audio", ["c3"]), *texts])
+    items = [(f"c{i}", kind, [f"c{i}"]) for i, kind in ((0, "image"), (3, "audio"), (8, "video"))]
+    assert sorted(found[1:]) == sorted([*items, *texts])
     assert Schema.from_dict(schema.to_dict()) == schema
 
 
@@ -514,5 +512,3 @@ def test_cells_go_to_the_reader_of_their_stream(tmp_path):
     reading = Reading(tmp_path)
     assert cells(frame, table, reading)["a"].tolist() == [1, 2, 3]  # type: ignore[index]
     assert [len(row) for row in cells(frame, photo, reading)] == [1, 1, 0]  # type: ignore[attr-defined]
-    with pytest.raises(SchemaError, match="stream 's': video cells are not supported yet"):
-        cells(frame, Stream("s", "video", ()), reading)

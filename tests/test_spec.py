@@ -1,6 +1,8 @@
 """Specs: checked when built, equal after JSON, open to scikit-learn and to the shell."""
 
 import json
+import pickle
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -41,6 +43,7 @@ class Outer(Spec):
     inner: Inner = Inner()
     other: Inner | None = None
     anything: Any = None
+    each: Inner | Mapping[str, Inner] = Inner()
 
 
 @pytest.mark.parametrize(("folder", "name"), EVERY)
@@ -109,10 +112,34 @@ def test_values_are_not_written_to():
         Outer(),
         Outer(rate=1, roles=["x", "y"], pair=[3, 4], text="t", other=Inner(9, None), anything=1.5),
         Outer(roles=()),
+        Outer(each={"width": Inner(3), "name": Inner(4)}),  # names like those of options
+        Outer(each=Inner(5)),
     ],
 )
 def test_nested_specs_survive_json(spec):
     assert Outer.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_specs_by_name_are_a_frozen_value():
+    own = {"a": Inner(3), "b": Inner(4)}
+    spec = Outer(each=own)
+    own["a"] = Inner(5)
+    assert spec.each == {"a": Inner(3), "b": Inner(4)}
+    assert hash(spec) == hash(Outer(each={"b": Inner(4), "a": Inner(3)}))
+    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - ours
+    assert repr(spec.each) == repr(dict(spec.each))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        spec.each["a"] = Inner(5)
+    assert spec.with_params(each=Inner(6)).each == Inner(6)
+    assert spec.get_params()["each"] is spec.each
+
+
+def test_what_is_not_named_must_say_which_extension_it_is():
+    assert AdapterSpec.from_dict({"name": "bottleneck", "r": 3}) == Bottleneck(3)
+    with pytest.raises(
+        SpecError, match=r"one of the adapters must say .*'r': 3.*there are bottlen"
+    ):
+        AdapterSpec.from_dict({"r": 3})
 
 
 def test_a_list_becomes_a_tuple_and_a_whole_number_a_float():
@@ -143,6 +170,10 @@ def test_numbers_of_numpy_become_pythons():
         ({"pair": (1,)}, r"Outer.pair must hold 2 values, got \(1,\)"),
         ({"pair": (1.5, 2)}, r"Outer.pair\[0\] must be int, got 1.5"),
         ({"inner": {"width": 2}}, "Outer.inner must be Inner, got {'width': 2}"),
+        ({"each": 3}, "Outer.each must be Inner or Inner by name, got 3"),
+        ({"each": {}}, r"Outer.each must hold a value for at least one name, got {}"),
+        ({"each": {1: Inner()}}, r"Outer.each must hold a value for at least one name, got {1: "),
+        ({"each": {"a": 3}}, r"Outer.each\['a'\] must be Inner, got 3"),
         ({"other": "Inner"}, "Outer.other must be Inner or None, got 'Inner'"),
     ],
 )

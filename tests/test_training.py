@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from multiadapt import Full, MultimodalClassifier, TIAdapter, Training
 from multiadapt.errors import ArtifactError, SpecError, TrainingError
 from multiadapt.methods._image_branch import ImageBranch
-from multiadapt.training import _ResumeFile
+from multiadapt.resume_file import ResumeFile
 
 METHOD = TIAdapter(image=ImageBranch(variant="bc1"))
 
@@ -58,8 +58,8 @@ def test_resume_at_any_step_gives_the_same_bits(
 ) -> None:
     training = Training(epochs=3, batch_size=16, accumulate=2, clip=1.0)
     whole = fit(network, table, photos, training)
-    monkeypatch.setattr(_ResumeFile, "every", 0.0)
-    write, calls = _ResumeFile.write, []
+    monkeypatch.setattr(ResumeFile, "every", 0.0)
+    write, calls = ResumeFile.write, []
 
     def cut_after(self, *given) -> None:
         write(self, *given)
@@ -67,10 +67,10 @@ def test_resume_at_any_step_gives_the_same_bits(
         if len(calls) == batch:
             raise PowerCutError
 
-    monkeypatch.setattr(_ResumeFile, "write", cut_after)
+    monkeypatch.setattr(ResumeFile, "write", cut_after)
     with pytest.raises(PowerCutError):
         fit(network, table, photos, training, resume=tmp_path / "run")
-    monkeypatch.setattr(_ResumeFile, "write", write)
+    monkeypatch.setattr(ResumeFile, "write", write)
     resumed = fit(network, table, photos, training, resume=tmp_path / "run")
     assert same_bits(state(whole), state(resumed))
     assert [e["loss"] for e in whole.fitted_.info["history"]["epochs"]] == [
@@ -94,8 +94,8 @@ def test_resume_keeps_the_order_in_memory_of_a_network_s_own_weights(
         return model.fit(table.drop(columns="price"), label="kind", root=photos, **given)
 
     whole = run()
-    monkeypatch.setattr(_ResumeFile, "every", 0.0)
-    write, calls = _ResumeFile.write, []
+    monkeypatch.setattr(ResumeFile, "every", 0.0)
+    write, calls = ResumeFile.write, []
 
     def cut_after(self, *given) -> None:
         write(self, *given)
@@ -103,10 +103,10 @@ def test_resume_keeps_the_order_in_memory_of_a_network_s_own_weights(
         if len(calls) == 3:
             raise PowerCutError
 
-    monkeypatch.setattr(_ResumeFile, "write", cut_after)
+    monkeypatch.setattr(ResumeFile, "write", cut_after)
     with pytest.raises(PowerCutError):
         run(resume=tmp_path / "run")
-    monkeypatch.setattr(_ResumeFile, "write", write)
+    monkeypatch.setattr(ResumeFile, "write", write)
     assert same_bits(state(whole), state(run(resume=tmp_path / "run")))
 
 
@@ -117,8 +117,8 @@ torch.set_num_threads(1)
 from pathlib import Path
 from multiadapt import Full, MultimodalClassifier, TIAdapter, Training
 from multiadapt.methods._image_branch import ImageBranch
-from multiadapt.training import _ResumeFile
-_ResumeFile.every = 0.0
+from multiadapt.resume_file import ResumeFile
+ResumeFile.every = 0.0
 network, photos, out, resume = sys.argv[1:]
 model = MultimodalClassifier(TIAdapter(image=ImageBranch(variant="bc1")), encoders={"image": network, "tabular": "mlp"},
     training=Training(epochs=30, batch_size=16, patience=None), verbose=False)

@@ -63,10 +63,11 @@ def fit(
     [
         U2A(),
         U2A(LoRA(r=2, use_dora=True, roles=("query", "value"), blocks="last 1")),
+        U2A({"note": LoRA(r=4), "image": LoRA(r=1)}, missing=MaskToken(hosts=("note", "front"))),
         U2A(join=Attention(width=16), missing=MaskToken(visibility="full", hosts="gate")),
         U2A(missing="zero"),  # type: ignore[arg-type]
     ],
-    ids=["default", "dora in the last block", "attention, full, gate", "zero"],
+    ids=["default", "dora in the last block", "by name", "attention, full, gate", "zero"],
 )
 def test_a_table_with_holes_is_learned_and_comes_back(
     method: Method, noted, photos, networks, tmp_path
@@ -79,8 +80,9 @@ def test_a_table_with_holes_is_learned_and_comes_back(
         model.predict(shuffled), predicted.loc[shuffled.index], rtol=1e-4
     )
     model.save(tmp_path / "model")
-    again = load(tmp_path / "model").predict(noted, root=photos)
-    pd.testing.assert_series_equal(again, predicted)
+    loaded = load(tmp_path / "model")
+    assert loaded.method == method
+    pd.testing.assert_series_equal(loaded.predict(noted, root=photos), predicted)
 
 
 def test_only_low_rank_updates_tokens_maps_and_head_are_trained(noted, photos, networks) -> None:

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from multiadapt.adapters.ia3 import IA3
     from multiadapt.adapters.lora import LoRA
+    from multiadapt.adapters.unified import Unified
+    from multiadapt.crossmodal._retrieval import Contrast
+    from multiadapt.crossmodal.blip import Blip
+    from multiadapt.crossmodal.dual import Dual
     from multiadapt.encoders.audio import AudioEncoder
     from multiadapt.encoders.image import ImageEncoder
     from multiadapt.encoders.mlp import MLPEncoder
     from multiadapt.encoders.tabular import TabularEncoder
     from multiadapt.encoders.text import TextEncoder
     from multiadapt.encoders.vector import VectorEncoder
+    from multiadapt.encoders.video import VideoEncoder
     from multiadapt.estimators import (
         MultimodalClassifier,
         MultimodalRegressor,
@@ -30,13 +35,19 @@ if TYPE_CHECKING:
     from multiadapt.methods.ti_adapter import TIAdapter
     from multiadapt.methods.trees import Trees
     from multiadapt.methods.u2a import U2A
+    from multiadapt.methods.uniadapter import UniAdapter
     from multiadapt.missing.token import MaskToken
+    from multiadapt.retriever import CrossModalRetriever
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioEncoder",
     "BitFit",
+    "Blip",
+    "Contrast",
+    "CrossModalRetriever",
+    "Dual",
     "Frozen",
     "Full",
     "Houlsby",
@@ -57,7 +68,10 @@ __all__ = [
     "Training",
     "Trees",
     "U2A",
+    "UniAdapter",
+    "Unified",
     "VectorEncoder",
+    "VideoEncoder",
     "from_pretrained",
     "load",
 ]
@@ -66,6 +80,10 @@ __all__ = [
 _HOMES = {
     "AudioEncoder": "encoders.audio",
     "BitFit": "methods.bitfit",
+    "Blip": "crossmodal.blip",
+    "Contrast": "crossmodal._retrieval",
+    "CrossModalRetriever": "retriever",
+    "Dual": "crossmodal.dual",
     "Frozen": "methods.frozen",
     "Full": "methods.full",
     "Houlsby": "methods.houlsby",
@@ -86,7 +104,10 @@ _HOMES = {
     "Training": "methods._base",
     "Trees": "methods.trees",
     "U2A": "methods.u2a",
+    "UniAdapter": "methods.uniadapter",
+    "Unified": "adapters.unified",
     "VectorEncoder": "encoders.vector",
+    "VideoEncoder": "encoders.video",
     "from_pretrained": "estimators",
     "load": "estimators",
 }

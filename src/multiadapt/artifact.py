@@ -7,7 +7,7 @@ encoders learned from the training rows: vocabularies' numbers, an in-context en
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,20 @@ from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.types import Column, Stream
 
-__all__ = ["FORMAT", "check_place", "fetch", "load", "push", "save", "schema_of"]
+__all__ = [
+    "FORMAT",
+    "check_place",
+    "fetch",
+    "golden_cells",
+    "load",
+    "push",
+    "read_json",
+    "read_tensors",
+    "save",
+    "schema_of",
+    "write_tensors",
+    "write_whole",
+]
 
 FORMAT = 2
 """Bumped when the layout changes; the last one stays readable."""
@@ -47,11 +60,15 @@ _GOLDEN_SEED = 20_011
 
 def save(fitted: Fitted, folder: str | Path) -> None:
     """Write the artifact; an earlier artifact there is replaced as a whole, any other folder refused."""
-    folder = Path(folder)
+    write_whole(Path(folder), lambda part: _write(fitted, part))
+
+
+def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """A folder that `write` makes, in place of an earlier artifact; other folders are refused."""
     check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
-        _write(fitted, Path(part) / "new")
+        write(Path(part) / "new")
         old = Path(part) / "old"
         if folder.exists():
             folder.rename(old)  # a kill between the two leaves both in `part`
@@ -70,14 +87,14 @@ def check_place(folder: Path) -> None:
     others = (
         sorted({f.name for f in folder.iterdir()} - _FILES) if folder.is_dir() else [folder.name]
     )
-    if not others and {"format", "multiadapt"} <= set(_json(folder / "config.json")):
+    if not others and {"format", "multiadapt"} <= set(read_json(folder / "config.json")):
         return
     raise ArtifactError(
         f"{folder} holds other files {others or ['config.json']}; name a new folder or an earlier artifact"
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; ArtifactError where it is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -137,9 +154,9 @@ def _rebuilt(
             f"an encoder of {folder} cannot be opened: {error}. Where it has moved, name its place: "
             "load(folder, encoders={'image': ...})"
         ) from error
-    _restore(built, config["encoders"], _tensors(folder / "context.safetensors"))
+    _restore(built, config["encoders"], read_tensors(folder / "context.safetensors"))
     model = AdaptedModel(built, method, target)
-    model.load_trained(_tensors(folder / "adapter.safetensors"))
+    model.load_trained(read_tensors(folder / "adapter.safetensors"))
     seed, info = config["seed"], config["info"]
     return Fitted(schema, task, target, method, training, specs, model, seed, info)
 
@@ -148,8 +165,8 @@ def _write(fitted: Fitted, folder: Path) -> None:
     folder.mkdir()
     learned = {s: fitted.model.encoder(s).learned() for s in fitted.model.streams}
     context = {f"{s}:{k}": t for s, kept in learned.items() for k, t in kept.tensors.items()}
-    _save_tensors(fitted.model.trained_state(), folder / "adapter.safetensors")
-    _save_tensors(context, folder / "context.safetensors")
+    write_tensors(fitted.model.trained_state(), folder / "adapter.safetensors")
+    write_tensors(context, folder / "context.safetensors")
     config = _describe(fitted, learned)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir())}
@@ -189,7 +206,7 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise ArtifactError(f"{folder} is no saved model: it has no config.json")
-    config = _json(path)
+    config = read_json(path)
     if config.get("format") not in _READ:
         raise ArtifactError(
             f"{path} has format {config.get('format')!r}; this version ({__version__}) reads "
@@ -230,7 +247,7 @@ def _restore(
             )
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise ArtifactError(f"{path.parent} is incomplete: {path.name} is missing")
     try:
@@ -239,7 +256,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
 
 
-def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     flat = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
     path.write_bytes(to_bytes(flat))  # `save_file` would let nobody else read it
 
@@ -262,7 +279,7 @@ def _golden_frame(fitted: Fitted, seed: int) -> pd.DataFrame:
     columns, demand = fitted.schema.columns, fitted.method.missing.demands
     wide = {s: e.width for s in fitted.model.streams if (e := fitted.model.encoder(s))}
     whole, gaps = (
-        pd.DataFrame({c.name: _golden_cells(c, rows, draw, wide) for c in columns})
+        pd.DataFrame({c.name: golden_cells(c, rows, draw, wide) for c in columns})
         for rows, draw in ((3, rng), (1, last))
     )
     first = fitted.model.encoder(fitted.model.streams[0]).stream.columns
@@ -272,9 +289,10 @@ def _golden_frame(fitted: Fitted, seed: int) -> pd.DataFrame:
     return pd.concat([whole, gaps], ignore_index=True)
 
 
-def _golden_cells(
+def golden_cells(
     column: Column, rows: int, rng: np.random.Generator, wide: Mapping[str, int]
 ) -> pd.Series:
+    """Cells drawn for a column; `wide` tells the length of vectors by column."""
     words = (
         "red",
         "Blue",
@@ -294,6 +312,7 @@ def _golden_cells(
         "image": lambda: list(rng.integers(0, 256, (rows, 48, 64, 3), np.uint8)),
         "text": lambda: [" ".join(rng.permutation(words)[: 9 + i]) for i in range(rows)],
         "audio": lambda: [(rng.uniform(-0.5, 0.5, 8_000), 16_000) for _ in range(rows)],
+        "video": lambda: list(rng.integers(0, 256, (rows, 3, 48, 64, 3), np.uint8)),
         "vector": lambda: list(rng.normal(size=(rows, wide.get(column.name, 1)))),
     }.get(column.kind, lambda: [None] * rows)()
     return pd.Series(values, dtype=object)

@@ -31,7 +31,7 @@ def _columns(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{n} {k}" for k, n in used.items()) + " columns"
 
 
-_USED = ("numeric", "categorical", "datetime", "image")
+_USED = ("numeric", "categorical", "datetime", "image", "text", "audio", "video", "vector")
 
 
 def _task(config: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiadapt.data.bad_cells import BadCell, listing
@@ -25,14 +25,15 @@ from multiadapt.errors import CellError
 from multiadapt.missing._base import Demand
 from multiadapt.types import Inputs
 
-__all__ = ["BLOCK", "Feed"]
+__all__ = ["BLOCK", "Feed", "side_by_side"]
 
 BLOCK = 64
 """Rows that are read and moved to the cut together."""
 
 _WIDE = 1024  # rows of a table that an in-context encoder looks at together
 _AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one is computed
-_DECODED = 4  # rows whose pictures are in memory at their full size at once, in each worker
+# Rows whose pictures or frames are in memory at their full size at once, in each worker.
+_DECODED = {"image": 4, "video": 1}
 
 _log = logging.getLogger("multiadapt")
 
@@ -65,6 +66,11 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def places(self) -> Int[np.ndarray, " b"]:
+        """Where each row stands in the caller's table."""
+        return self._places
 
     @property
     def kept_bytes(self) -> int:
@@ -198,7 +204,7 @@ class Feed:
         return {s: self._read(self.encoders[s], rows) for s in streams}
 
     def _read(self, encoder: Encoder, rows: np.ndarray) -> Inputs:
-        step = _DECODED if encoder.stream.modality == "image" else max(len(rows), 1)
+        step = _DECODED.get(encoder.stream.modality, max(len(rows), 1))
         parts: list[Inputs] = []
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
@@ -238,9 +244,16 @@ class Feed:
         need = sum(p.nbytes for p in parts) / max(rows, 1) * len(self) / 1e9
         _log.info(
             "%s: its frozen part (about %.1f GB for %d rows) does not fit in memory and is computed "
-            "again in every epoch; raise `memory` above %.1f GB to keep it",
+            "again in every epoch, and in every pass of a report; raise `memory` above %.1f GB to keep it",
             stream, need, len(self), need,
         )  # fmt: skip
+
+
+def side_by_side(feeds: Sequence[Feed]) -> Iterator[dict[str, Inputs]]:
+    """All rows in blocks, in the table's order, of feeds that have the same rows."""
+    order = feeds[0].in_order()
+    for parts in zip(*(feed.batches(order) for feed in feeds), strict=True):
+        yield {stream: inputs for part in parts for stream, inputs in part.items()}
 
 
 def _joined_bytes(parts: Sequence[Inputs]) -> int:

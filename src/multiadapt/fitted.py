@@ -2,8 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,17 +13,20 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from multiadapt.data.batches import cells
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
-from multiadapt.encoders._base import EncoderSpec
+from multiadapt.data.values import absent
+from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import ArtifactError
-from multiadapt.feed import Feed
+from multiadapt.feed import Feed, side_by_side
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel
 from multiadapt.tasks._base import Target, TaskSpec
-from multiadapt.training import scores
+from multiadapt.training import scored, scores
+from multiadapt.types import Inputs
 
-__all__ = ["Answer", "Fitted"]
+__all__ = ["Answer", "Fitted", "Prepared"]
 
 _log = logging.getLogger("multiadapt")
 
@@ -72,6 +76,12 @@ class Fitted:
             )
         return self.info["prior"]
 
+    @property
+    def no_rows(self) -> "Answer":
+        """The answer to a table without rows."""
+        nothing = np.zeros((0, self.target.outputs), np.float32)
+        return Answer(nothing, {s: np.zeros(0, dtype=bool) for s in self.model.streams})
+
     def _without_unseen(self, frame: pd.DataFrame, *, silent: bool) -> pd.DataFrame:
         """The frame with those modalities emptied that no training row had: nothing was learned of them."""
         unseen = self.info.get("unseen", [])
@@ -108,8 +118,7 @@ class Fitted:
         """
         frame = self._without_unseen(self.schema.conform(frame), silent=silent)
         if len(frame) == 0:
-            nothing = np.zeros((0, self.target.outputs), np.float32)
-            return Answer(nothing, {s: np.zeros(0, dtype=bool) for s in self.model.streams})
+            return self.no_rows
         reading = Reading(root, self.schema.max_files, on_error)
         encoders = {s: self.model.encoder(s) for s in self.model.streams}
         # A table's part is computed as far as it is frozen, for all rows at once; pictures stream.
@@ -129,3 +138,87 @@ class Fitted:
             demand = "nothing" if demand == "one" else demand
         feed.demand(demand)
         return Answer(found, feed.present)
+
+    def prepared(
+        self,
+        frame: pd.DataFrame,
+        root: Path | None,
+        on_error: Literal["raise", "missing"] = "raise",
+        memory: float = 4.0,
+    ) -> "Prepared":
+        """The table read once, to be scored with columns hidden as often as one likes.
+
+        `memory`: gigabytes of frozen computation that may be kept; what does not fit is read again in
+        every pass. A modality that no training row had is missing here too.
+        """
+        frame = self._without_unseen(self.schema.conform(frame), silent=False)
+        return Prepared(self, frame, Reading(root, self.schema.max_files, on_error), memory)
+
+
+class Prepared:
+    """A model's view of one table: each stream read, and moved to where its trained part begins, once."""
+
+    def __init__(
+        self, fitted: Fitted, frame: pd.DataFrame, reading: Reading, memory: float
+    ) -> None:
+        self.fitted, self.frame, self.reading = fitted, frame, reading
+        self.left = int(memory * 1e9)
+        self.seconds: dict[str, float] = {}
+        """What reading a stream and computing its frozen part took; 0 where nothing could be kept, so
+        that every pass does it again."""
+        self._feeds: dict[tuple[str, frozenset[str]], Feed] = {}
+        if len(frame):
+            for stream in fitted.model.streams:
+                self.seconds[stream] = self._open(stream, frozenset())
+        reading.finish()
+        for feed in self._feeds.values():
+            feed.say_remarks()
+
+    def answer(self, hidden: Collection[str] = ()) -> Answer:
+        """Scores of every row with these columns empty; one that has nothing left gets the prior's.
+
+        A stream whose columns are all hidden reaches the model as missing cells do: without items.
+        """
+        if len(self.frame) == 0:
+            return self.fitted.no_rows
+        feeds = {s: self._feed(s, frozenset(hidden)) for s in self.fitted.model.streams}
+        device, training = self.fitted.device, self.fitted.training
+        found = scored(self.fitted.model, side_by_side([*feeds.values()]), training, device)
+        if self.reading.on_error == "raise":
+            self.reading.finish()  # a file that broke since it was read first
+        answer = Answer(found, {s: feed.present[s] for s, feed in feeds.items()})
+        if answer.empty.any():
+            found[answer.empty] = self.fitted.prior
+        return answer
+
+    def _feed(self, stream: str, hidden: frozenset[str]) -> Feed:
+        own = frozenset(c.name for c in self.fitted.model.encoder(stream).stream.columns)
+        if (stream, hidden & own) not in self._feeds:
+            self._open(stream, hidden & own)
+        return self._feeds[stream, hidden & own]
+
+    def _open(self, stream: str, hidden: frozenset[str]) -> float:
+        """Read a stream without these of its columns; the seconds that need not be spent again."""
+        started, encoder = time.perf_counter(), self.fitted.model.encoder(stream)
+        frame = self.frame.assign(**dict.fromkeys(hidden)) if hidden else self.frame
+        # Of a table many rows are looked at together, and so it is kept whatever it takes.
+        tabular = encoder.stream.modality == "tabular"
+        feed = Feed(
+            {stream: encoder}, frame, self.reading, self.fitted.model.cuts(), self.fitted.device,
+            self._without_cells(encoder, frame), sys.maxsize if tabular else self.left,
+        )  # fmt: skip
+        feed.keep()
+        self._feeds[stream, hidden] = feed
+        self.left = max(0, self.left - feed.kept_bytes)
+        return time.perf_counter() - started if feed.kept_bytes else 0.0
+
+    def _without_cells(self, encoder: Encoder, frame: pd.DataFrame) -> dict[str, Inputs]:
+        """The inputs of a stream that no row has; none where some row does, or where the encoder has a
+        word to say of an empty cell too, as trees do."""
+        columns: list[Any] = [frame[c.name] for c in encoder.stream.columns]
+        if not all(absent(column).all() for column in columns):
+            return {}
+        one = encoder.prepare(cells(frame.iloc[:1], encoder.stream, self.reading))
+        if one.items:
+            return {}
+        return {encoder.stream.name: replace(one, count=one.count.expand(len(frame)).clone())}

@@ -36,7 +36,7 @@ __all__ = ["Plan", "Rows", "fit"]
 
 _log = logging.getLogger("multiadapt")
 
-_MODALITIES = ("image", "text", "audio", "vector")
+_MODALITIES = ("image", "text", "audio", "video", "vector")
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
     return encoder_spec(stream.modality, choice)
 
 
-_STARTERS = ("image", "tabular")
+_STARTERS = ("audio", "image", "tabular", "video")
 """Modalities for which the package holds a small encoder."""
 
 _HUB = {
@@ -247,6 +247,7 @@ _HUB = {
     "tabular": "tabicl",
     "text": "sentence-transformers/all-MiniLM-L6-v2",
     "audio": "MIT/ast-finetuned-audioset-10-10-0.4593",
+    "video": "microsoft/resnet-50",  # frame by frame; VideoMAE's weights are not for commercial use
 }
 
 

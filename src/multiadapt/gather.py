@@ -1,25 +1,39 @@
-"""The caller's table taken apart: features, labels, weights, groups, split."""
+"""The caller's table opened and taken apart: features, labels, weights, groups, split."""
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_array, column_or_1d
 
 from multiadapt.data.splits import LeakWarning, group_codes
-from multiadapt.data.tables import Table, did_you_mean
+from multiadapt.data.tables import Table, did_you_mean, read_table
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitting import Rows
 
-__all__ = ["PerRow", "Roles", "labels_of", "rows_of"]
+__all__ = [
+    "PerRow",
+    "Roles",
+    "Source",
+    "given_rows",
+    "is_table",
+    "labels_of",
+    "one_row",
+    "opened",
+    "parted",
+    "rows_of",
+]
 
 _log = logging.getLogger("multiadapt")
 
 Label: TypeAlias = str | list[str] | None
+Source: TypeAlias = Any
+"""A pandas or polars DataFrame, an Arrow table, a path to CSV, Parquet or Arrow, or an array."""
 PerRow: TypeAlias = str | np.ndarray | pd.Series | Sequence[Any] | None
 """A column's name, or one value per row."""
 
@@ -76,6 +90,84 @@ class Roles:
             _warn_groups(pd.Series(groups), pd.Series(marks))
         validation = rows_of(table.frame, y, self, held) if len(held) else None
         return rows_of(table.frame, y, self, chosen), validation
+
+
+def opened(source: Source, root: str | Path | None, where: str | None = None) -> Table:
+    """The table; files are relative to `root`, or None: to the table's own folder."""
+    return read_table(_framed(source), root=None if root is None else Path(root), where=where)
+
+
+def _framed(source: Source) -> Source:
+    """Arrays, lists of lists and the like become a DataFrame with columns x0, x1 ..."""
+    if is_table(source):
+        return source
+    values = check_array(source, dtype=None, ensure_all_finite=False, ensure_min_samples=0)  # type: ignore[arg-type]
+    return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
+
+
+def one_row(source: Source) -> Source:
+    """A Series or a mapping as a table of one row."""
+    if isinstance(source, pd.Series):
+        return source.to_frame().T
+    return pd.DataFrame([source]) if isinstance(source, Mapping) else source
+
+
+def is_table(source: Source) -> bool:
+    """Whether it has named columns, or is a file that has."""
+    return isinstance(source, (str, Path, pd.DataFrame)) or type(source).__module__.startswith(
+        ("polars", "pyarrow")
+    )
+
+
+def parted(
+    table: Table, split_column: str | None, val_data: Source, root: str | Path | None
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Training rows, and those to stop early on: of `val_data`, or marked "val"; None: neither is given."""
+    train, held = table.frame, None
+    if split_column is not None:
+        marks = train[split_column].astype(str).to_numpy()
+        held = train.iloc[np.flatnonzero(np.isin(marks, ["val", "validation"]))]
+        train = train.iloc[np.flatnonzero(marks == "train")]
+        if len(train) == 0:
+            raise SchemaError(
+                f"split column {split_column!r} must mark the training rows 'train'; it holds "
+                f"{sorted(set(marks))[:10]}"
+            )
+        held = held if len(held) else None
+    if val_data is not None:
+        if held is not None:
+            raise SpecError(f"both val_data and 'val' rows of {split_column!r} are given; give one")
+        held = opened(val_data, root).frame
+    return train, held
+
+
+def given_rows(
+    val_data: Source,
+    roles: Roles,
+    held: Rows | None,
+    root: Path | None,
+    given: str | Path | None,
+) -> Rows:
+    """The rows of `val_data`, whose files are relative to the training table's `root` too."""
+    if held is not None:
+        raise SpecError(
+            f"both val_data and 'val' rows of {roles.split_column!r} are given; give one"
+        )
+    pair = isinstance(val_data, tuple)
+    if pair != (roles.label is None):
+        raise SpecError("val_data is a pair (X, y) when y is given, and a table when label= is")
+    source, y = val_data if pair else (val_data, None)
+    weight = roles.sample_weight if isinstance(roles.sample_weight, str) else None
+    groups = roles.groups if isinstance(roles.groups, str) else None
+    table = opened(source, given)
+    if table.root is not None and table.root != root:
+        raise SpecError(
+            f"files of val_data must be relative to the training table's folder {root}, but it lies "
+            f"in {table.root}; pass root= with a folder that holds both"
+        )
+    own = Roles(roles.label, None, groups, weight)
+    own.check(table.frame)
+    return rows_of(table.frame, y, own)
 
 
 def rows_of(frame: pd.DataFrame, y: Any, roles: Roles, at: np.ndarray | None = None) -> Rows:

@@ -14,14 +14,37 @@ import pkgutil
 import types
 import typing
 from abc import ABC
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from multiadapt.errors import SpecError
 
 S = TypeVar("S", bound="Spec")
+T = TypeVar("T")
 
-__all__ = ["Spec", "names", "parse_value", "resolve"]
+__all__ = ["Named", "Spec", "names", "parse_value", "resolve"]
+
+
+class Named(Mapping[str, T]):
+    """Values by name. Nobody can write into it, so that a spec that holds it stays as it is."""
+
+    def __init__(self, values: Mapping[str, T]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> T:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +83,11 @@ class Spec(ABC):
         values = dict(values)
         name = values.pop("name", None) if cls.folder else None
         kind = resolve(cls.folder, name) if name else cls
+        if inspect.isabstract(kind):
+            raise SpecError(
+                f'one of the {cls.folder} must say which one it is, as {{"name": ..., ...}}; got '
+                f"{values}; there are {', '.join(names(cls.folder))}"
+            )
         _known(kind, values)
         hints = _hints(kind)
         return kind(**{k: _rebuilt(v, hints[k]) for k, v in values.items()})
@@ -155,6 +183,10 @@ def _plain(value: Any) -> Any:
 
 def _rebuilt(value: Any, hint: Any) -> Any:
     if isinstance(value, Mapping):
+        by_name = bool(value) and all(isinstance(v, Mapping) for v in value.values())
+        for choice in _choices(hint):
+            if get_origin(choice) is Mapping and by_name:
+                return {k: _rebuilt(v, get_args(choice)[1]) for k, v in value.items()}
         for choice in _choices(hint):
             if isinstance(choice, type) and issubclass(choice, Spec):
                 return choice.from_dict(value)
@@ -170,6 +202,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     for choice in _choices(hint):
         if get_origin(choice) is tuple and isinstance(value, (list, tuple)):
             return _checked_tuple(value, choice, where)
+        if get_origin(choice) is Mapping and isinstance(value, Mapping):
+            return _checked_mapping(value, choice, where)
         if isinstance(value, str) and isinstance(choice, type) and getattr(choice, "folder", ""):
             return resolve(choice.folder, value)()  # a name stands for the spec with its defaults
         if _is(value, choice):
@@ -187,6 +221,13 @@ def _checked_tuple(value: Sequence[Any], hint: Any, where: str) -> tuple[Any, ..
     return tuple(
         _checked(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(value, kinds, strict=True))
     )
+
+
+def _checked_mapping(value: Mapping[Any, Any], hint: Any, where: str) -> Named[Any]:
+    if not value or not all(isinstance(name, str) and name for name in value):
+        raise SpecError(f"{where} must hold a value for at least one name, got {dict(value)!r}")
+    inner = get_args(hint)[1]
+    return Named({name: _checked(v, inner, f"{where}[{name!r}]") for name, v in value.items()})
 
 
 def _is(value: Any, hint: Any) -> bool:
@@ -211,6 +252,8 @@ def _words(hint: Any) -> str:
             return "one of " + ", ".join(map(repr, get_args(choice)))
         if choice is type(None):
             return "None"
+        if get_origin(choice) is Mapping:
+            return f"{one(get_args(choice)[1])} by name"
         return (
             getattr(choice, "__name__", str(choice)) if get_origin(choice) is None else str(choice)
         )

@@ -1,39 +1,55 @@
-"""The one training loop, its resume file, and scoring."""
+"""The one training loop, and scoring."""
 
 import contextlib
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from multiadapt.errors import ArtifactError, SpecError, TrainingError
-from multiadapt.feed import Feed
+from multiadapt.adapted import Adapted
+from multiadapt.errors import SpecError, TrainingError
 from multiadapt.methods._base import Training
-from multiadapt.model import AdaptedModel
+from multiadapt.resume_file import ResumeFile, put_back, taken_out, unprefixed
+from multiadapt.types import Inputs
 
-__all__ = ["Data", "Event", "History", "Session", "scores", "train"]
+__all__ = ["Data", "Event", "History", "Session", "device_of", "scored", "scores", "train"]
 
 _log = logging.getLogger("multiadapt")
+
+
+@runtime_checkable
+class Fed(Protocol):
+    """Rows that can be asked for in any order."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
+        """Inputs for each array of row positions, on the device."""
+        ...
+
+    def in_order(self) -> list[np.ndarray]:
+        """All rows in blocks, in order."""
+        ...
 
 
 @dataclass(frozen=True)
 class Data:
     """Rows to train on: their inputs, encoded targets and weights."""
 
-    feed: Feed
+    feed: Fed
     target: Tensor
     """(b,) or (b, c), as `Target.encode` gives it."""
     weight: Float[Tensor, " b"]
@@ -98,7 +114,7 @@ class _Progress:
 
 
 def train(
-    model: AdaptedModel,
+    model: Adapted,
     data: Data,
     validation: Data | None,
     training: Training,
@@ -127,21 +143,45 @@ def train(
     return run.go(measure)
 
 
-def scores(model: AdaptedModel, feed: Feed, training: Training) -> Float[np.ndarray, "b c"]:
+def scores(model: Adapted, feed: Fed, training: Training) -> Float[np.ndarray, "b c"]:
     """The head's scores of every row, in the feed's order."""
+    return scored(model, feed.batches(feed.in_order()), training, feed.device)
+
+
+def scored(
+    model: Adapted,
+    batches: Iterable[Mapping[str, Inputs]],
+    training: Training,
+    device: torch.device,
+) -> Float[np.ndarray, "b c"]:
+    """The head's scores of every row of these batches, in their order."""
     model.eval()
     found: list[Tensor] = []
     with torch.inference_mode():
-        for batch in feed.batches(feed.in_order()):
-            with _precision(training, feed.device):
+        for batch in batches:
+            with _precision(training, device):
                 found.append(model(batch).scores.float().cpu())
     return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device of this name; None: a GPU where there is one."""
+    if name is not None and name.startswith("cuda") and not torch.cuda.is_available():
+        raise SpecError(
+            f"device {name!r} needs a GPU that torch sees, and there is none; use 'cpu'"
+        )
+    try:
+        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise SpecError(
+            f"device must be one that torch knows, such as 'cpu' or 'cuda:0', got {name!r}"
+        ) from error
 
 
 class _Run:
     def __init__(
         self,
-        model: AdaptedModel,
+        model: Adapted,
         data: Data,
         validation: Data | None,
         training: Training,
@@ -159,13 +199,13 @@ class _Run:
             weight_decay=training.weight_decay,
             fused=True,
         )
-        self.network, prepared = self.accelerator.prepare(model, optimizer)
+        _, prepared = self.accelerator.prepare(model, optimizer)
         # In one process, Accelerate's wrapper looks for packages on the disk in every step, a
         # millisecond, and its backward divides the loss by one.
         alone = self.accelerator.num_processes == 1
         self.optimizer = optimizer if alone else prepared
         self.backward = torch.autograd.backward if alone else self.accelerator.backward
-        self.file = _ResumeFile(session.resume) if session.resume else None
+        self.file = ResumeFile(session.resume) if session.resume else None
         self.at = _Progress()
         self.best: dict[str, Tensor] | None = None
         self.started = self.saved = time.monotonic()
@@ -192,7 +232,7 @@ class _Run:
     def _epoch(self, measure: Callable[[np.ndarray], float] | None) -> None:
         order = self._order()
         self._set_learning_rate()
-        self.network.train()
+        self.model.train()
         if self.at.batch == 0:
             torch.manual_seed(
                 self.seed * 100_003 + self.at.epoch
@@ -209,8 +249,7 @@ class _Run:
         device = self.data.feed.device
         target, weight = self.data.target[rows].to(device), self.data.weight[rows].to(device)
         with _precision(self.training, device):
-            scores, penalty = self.network(batch)
-        loss = self.model.head.loss(scores.float(), target, weight) + penalty
+            loss = self.model.loss(batch, target, weight)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -226,6 +265,7 @@ class _Run:
                 self.accelerator.clip_grad_norm_(self.trainable, self.training.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
+            self.model.stepped()
         total = float(weight.sum())
         self.at.loss_sum += value * total
         self.at.weight_sum += total
@@ -276,7 +316,7 @@ class _Run:
         found = torch.from_numpy(scores(self.model, self.validation.feed, self.training))
         device = self.data.feed.device
         with torch.no_grad():
-            loss = self.model.head.loss(
+            loss = self.model.held_out_loss(
                 found.to(device),
                 self.validation.target.to(device),
                 self.validation.weight.to(device),
@@ -334,14 +374,10 @@ class _Run:
         self.at = _Progress(**values)
         if self.at.stopped == "epochs" and self.at.epoch < self.training.epochs:
             self.at.stopped = ""  # more epochs are asked for than last time
-        self.model.load_trained(_unprefixed(tensors, "now:"))
-        self.best = _unprefixed(tensors, "best:") or None
-        for i, parameter in enumerate(self.trainable):
-            state = _unprefixed(tensors, f"optimizer:{i}:")
-            if state:
-                self.optimizer.state[parameter] = {k: _laid(t, parameter) for k, t in state.items()}
-            if f"gradient:{i}" in tensors:
-                parameter.grad = _laid(tensors[f"gradient:{i}"], parameter)
+        self.model.load_trained(unprefixed(tensors, "now:"))
+        self.best = unprefixed(tensors, "best:") or None
+        put_back(tensors, self.trainable, self.optimizer)
+        self.model.recall(unprefixed(tensors, "memory:"))
         torch.set_rng_state(tensors["rng"])
         _log.info("resuming at epoch %d, batch %d", self.at.epoch + 1, self.at.batch)
 
@@ -350,11 +386,8 @@ class _Run:
             return
         tensors = {f"now:{k}": t for k, t in self.model.trained_state().items()}
         tensors |= {f"best:{k}": t for k, t in (self.best or {}).items()}
-        for i, parameter in enumerate(self.trainable):
-            state = self.optimizer.state.get(parameter, {})
-            tensors |= {f"optimizer:{i}:{k}": t for k, t in state.items()}
-            if parameter.grad is not None:
-                tensors[f"gradient:{i}"] = parameter.grad
+        tensors |= taken_out(self.trainable, self.optimizer)
+        tensors |= {f"memory:{k}": t for k, t in self.model.memory().items()}
         tensors["rng"] = torch.get_rng_state()
         stopped = "" if self.at.stopped == "time_limit" else self.at.stopped
         values = asdict(replace(self.at, seconds=self._seconds(), stopped=stopped))
@@ -374,61 +407,12 @@ class _Run:
         }
 
 
-class _ResumeFile:
-    """Trained tensors, optimizer state and counters in one safetensors file, replaced atomically."""
-
-    every = 30.0
-    """Seconds between writes inside an epoch."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, values: dict[str, Any], tensors: dict[str, Tensor], identity: object) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f"{self.path.name}.part")
-        metadata = {
-            "progress": json.dumps(values),
-            "identity": json.dumps(identity, sort_keys=True),
-        }
-        flat = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
-        save_file(flat, part, metadata)
-        part.replace(self.path)
-
-    def read(self, identity: object) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - no mapping
-        except SafetensorError as error:
-            raise ArtifactError(
-                f"{self.path} is no resume file that can be read: {error}; delete it, or name another"
-            ) from error
-        if metadata.get("identity") != json.dumps(identity, sort_keys=True):
-            raise ArtifactError(
-                f"{self.path} belongs to another run: the rows, options or seed differ; "
-                "delete it, or name another file with resume="
-            )
-        return json.loads(metadata["progress"]), tensors
-
-
 def _accelerator(device: torch.device) -> Accelerator:
     """Accelerate's state belongs to the process; each run of ours chooses its own device."""
     if PartialState().num_processes > 1:
         raise SpecError("training on several processes is not supported yet; start a single one")
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=device.type == "cpu", device_placement=False)
-
-
-def _laid(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """On the parameter's device and, of its shape, in its order in memory: the fused update takes all
-    that belongs together as one line of numbers."""
-    if tensor.shape != parameter.shape:
-        return tensor.to(parameter.device)
-    return torch.empty_like(parameter, requires_grad=False).copy_(tensor)
-
-
-def _unprefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
 @contextlib.contextmanager

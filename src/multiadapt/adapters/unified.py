@@ -76,9 +76,8 @@ class Unified(AdapterSpec):
             layers.setdefault((site.block, site.out_width), []).append(site)
         built: dict[Site, Adapter] = {}
         for own in layers.values():
-            built |= dict.fromkeys(
-                own, _Unified(own[0].out_width, self, dict.fromkeys(map(_branch, own)))
-            )
+            branches = list(dict.fromkeys(map(_branch, own)))
+            built |= dict.fromkeys(own, _Unified(own[0].out_width, self, branches))
         return built
 
 

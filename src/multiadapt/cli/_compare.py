@@ -45,6 +45,11 @@ def compare(
         --methods frozen,ti-adapter,full,trees --folds 5 --out runs/compare
     """
     request = Request(**given)
+    request.need_label()
+    if request.task == "retrieval":
+        raise click.UsageError(
+            "compare takes tasks with a label; fit a retriever by each method instead"
+        )
     if request.split_column is None and seeds is not None:
         raise click.UsageError("--seeds needs --split-column, which marks the rows to test on")
     if request.split_column is not None and folds is not None:

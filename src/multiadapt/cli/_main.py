@@ -17,6 +17,7 @@ from multiadapt.cli._mask import mask
 from multiadapt.cli._methods import methods
 from multiadapt.cli._predict import predict
 from multiadapt.cli._remedy import in_shell
+from multiadapt.cli._search import embed, index, search
 from multiadapt.errors import MultiadaptError
 
 __all__ = ["main"]
@@ -70,7 +71,19 @@ def _with(text: str, hint: Callable[[str], str]) -> str:
 
 @click.group(
     cls=_Commands,
-    commands=[fit, predict, evaluate, compare, mask, inspect, export, methods],
+    commands=[
+        fit,
+        predict,
+        evaluate,
+        compare,
+        mask,
+        inspect,
+        export,
+        methods,
+        embed,
+        index,
+        search,
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")

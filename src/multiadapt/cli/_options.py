@@ -60,6 +60,13 @@ class Request:
     memory: float
     quiet: bool
 
+    def need_label(self) -> None:
+        """A usage error where nothing is said to be learned."""
+        if not self.label:
+            raise click.UsageError(
+                "Missing option '--label'.", click.get_current_context(silent=True)
+            )
+
     @property
     def labels(self) -> str | list[str]:
         """The label as `fit` takes it: one column, or several of zeros and ones."""
@@ -138,18 +145,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 _ESTIMATOR = (
     click.option(
         "--label",
-        required=True,
         multiple=True,
         metavar="COLUMN",
         help="What is learned. Repeat it for several columns of zeros and ones.",
     ),
     click.option(
         "--task",
-        type=click.Choice(["auto", *names("tasks")]),
+        type=click.Choice(["auto", *names("tasks"), "retrieval"]),
         default="auto",
         show_default=True,
         help="auto: numbers with fractions or more than 20 different ones are a regression, "
-        "several label columns or a separator multilabel, all else a classification.",
+        "several label columns or a separator multilabel, all else a classification. retrieval "
+        "pairs two columns (fit only).",
     ),
     click.option(
         "--target",

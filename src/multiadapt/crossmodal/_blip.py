@@ -84,15 +84,17 @@ class Parts:
     """Writes texts token by token, looking at a picture or at a question's states; None: there is none."""
     origin: Origin
     base: str
-    """SHA-256 of the towers that all tasks share."""
+    """SHA-256 of the tower that all tasks share."""
+    enc: int | None
+    """The token that opened texts that look at a picture when BLIP was pretrained; None: not known."""
 
 
 def open_blip(source: str, task: Task, size: int | None, revision: str | None) -> Parts:
     """The network for a task: "starter", a folder, a hub name or "random:blip-base"."""
     whole = open_whole(source, {"blip": _CLASSES[task]}, _KNOWN, revision)
     network, config = whole.network, whole.network.config
-    decoder = getattr(network, "text_decoder", None)
-    reader = network.text_encoder if task != "captioning" else decoder.bert
+    decoder: Any = getattr(network, "text_decoder", None)
+    reader = decoder.bert if task == "captioning" else network.text_encoder
     pixels = PixelPreparation.read(whole.place, config.vision_config, size, revision)
     tokens = TokenPreparation.read(whole.place, config.text_config, revision)
     text = BlipText(reader, "cls")
@@ -108,6 +110,7 @@ def open_blip(source: str, task: Task, size: int | None, revision: str | None) -
         decoder,
         whole.origin,
         _base(network.vision_model),
+        tokens.number("[ENC]"),
     )
 
 

@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 from multiadapt.attach import running
 from multiadapt.encoders._families._text_family import BERT_LAYERS, added
-from multiadapt.types import Role, Site
+from multiadapt.types import Inputs, Role, Site
 
-__all__ = ["CrossPass", "Seen", "cross_sites", "frame_weights", "mind_masks", "weighted_keys"]
+__all__ = [
+    "CrossPass",
+    "Seen",
+    "cross_sites",
+    "frame_weights",
+    "mind_masks",
+    "weighted_keys",
+    "words_of",
+]
 
 _SPEAKS: Mapping[Role, str] = {
     role: BERT_LAYERS[role] for role in ("query", "key", "value", "out", "ffn_in", "ffn_out")
@@ -51,11 +59,15 @@ class Seen:
 class CrossPass(nn.Module):
     """A text network of BLIP in its multimodal mode; the network is shared with the text's own pass."""
 
-    def __init__(self, network: Any, stream: str = "fusion") -> None:
+    def __init__(self, network: Any, stream: str = "fusion", modality: str = "") -> None:
+        """`modality`: whose pretrained network the pass counts as; "": a fusion's own."""
         super().__init__()
-        self.network, self.stream = network, stream
+        self.network, self.stream, self.modality = network, stream, modality
         self.width: int = network.config.hidden_size
         mind_masks(network)
+
+    def train(self, mode: bool = True) -> "CrossPass":  # noqa: FBT001, FBT002 - torch's signature
+        return super().train(False)  # a frozen network stays in evaluation mode
 
     def forward(
         self, ids: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None, seen: Seen
@@ -71,10 +83,26 @@ class CrossPass(nn.Module):
 
     def sites(self) -> tuple[Site, ...]:
         """The layers' outputs (role "cross"), and the linear layers inside."""
-        return cross_sites(self.network, "network", self.stream)
+        return cross_sites(self.network, "network", self.stream, self.modality)
 
 
-def cross_sites(network: Any, home: str, stream: str) -> tuple[Site, ...]:
+def words_of(
+    texts: Inputs, opening: int | None
+) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"] | None]:
+    """Tokens of a batch of texts and which are real (None: all), without padding that none needs.
+
+    `opening` takes the place of each first token; None: nothing does.
+    """
+    mask = texts.tensors["mask"]
+    longest = int(mask.sum(1).max())
+    ids, mask = texts.tensors["ids"][:, :longest], mask[:, :longest]
+    if opening is not None:
+        ids = ids.clone()
+        ids[:, 0] = opening
+    return ids, None if bool(mask.all()) else mask
+
+
+def cross_sites(network: Any, home: str, stream: str, modality: str = "") -> tuple[Site, ...]:
     """Sites of a text network in its multimodal mode, lying at `home`.
 
     What a "cross" site reads is what the cross-attention's queries read, and what the FFN reads.
@@ -95,6 +123,7 @@ def cross_sites(network: Any, home: str, stream: str) -> tuple[Site, ...]:
             width,
             block * stages // depth,
             stages,
+            modality=modality,
             reads=reads,
         )
         found.append(like)

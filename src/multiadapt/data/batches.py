@@ -12,8 +12,8 @@ from multiadapt.data.sounds import read_sound
 from multiadapt.data.texts import texts
 from multiadapt.data.values import converted, side_by_side
 from multiadapt.data.vectors import is_vector, read_vector
-from multiadapt.errors import SchemaError
-from multiadapt.types import Cells, Stream
+from multiadapt.data.videos import clips
+from multiadapt.types import Cells, Sampling, Stream
 
 __all__ = ["calendar_names", "cells", "tabular_cells"]
 
@@ -43,14 +43,14 @@ def cells(
         return tabular_cells(frame, stream)
     if stream.modality == "text":
         return texts(frame, stream, positions, reading)
+    found: Any = frame[stream.columns[0].name]
+    if stream.modality == "video":
+        return clips(found, stream.sampling or Sampling(), reading, positions)
     readers: Mapping[str, Read[Any]] = {
         "image": read_image,
         "audio": read_sound,
         "vector": read_vector,
     }
-    if stream.modality not in readers:
-        raise SchemaError(f"stream {stream.name!r}: {stream.modality} cells are not supported yet")
-    found: Any = frame[stream.columns[0].name]
     if stream.modality == "vector":  # a list of numbers is one vector, not several files
         found = found.astype(object).map(lambda v: [v] if is_vector(v) else v)
     return reading.items(found, readers[stream.modality], positions)

@@ -8,9 +8,9 @@
    so that `guess_schema` refuses the others.
 5. All cells lists of as many numbers, or names of .npy files: vector.
 6. All of up to 50 sampled cells open as images: image. All have a sound's, or a film's, suffix and first
-   bytes: audio, video. All have a picture's or a sound's suffix, but not all are one: an error. All have
-   a film's suffix, but not all are one, or some cells of any column are such files and others are not
-   even named so: ignore, with a warning.
+   bytes: audio, video. All have such a suffix, but not all are such a file: an error. Some cells are such
+   files and others are not even named so: ignore, with a warning. Folders of frames must be declared:
+   their names may as well be classes.
 7. Words: identifier if all differ, none has a blank, and the name says id or there are 20 or more;
    categorical if at most half of the values differ (fewer than 5 words on average, or at most 20
    distinct), or at most 20 of fewer than 3 words; else text.
@@ -71,6 +71,8 @@ FILMS = {
     ".mkv": re.compile(rb"\x1a\x45\xdf\xa3"),
     ".webm": re.compile(rb"\x1a\x45\xdf\xa3"),
     ".mpg": re.compile(rb"\x00\x00\x01"),
+    ".mpeg": re.compile(rb"\x00\x00\x01"),
+    ".flv": re.compile(rb"FLV"),
 }
 Answer: TypeAlias = tuple[Kind, str]
 Marks: TypeAlias = dict[str, re.Pattern[bytes]]
@@ -99,15 +101,13 @@ class _Family:
     suffixes: Collection[str]
     why_not: Callable[[object, Path], str | None]
     """None where an item of a cell is such a file."""
-    remark: str = ""
 
 
 FAMILIES = (
     _Family("image", "pictures", "open as images", PICTURES, opens),
     _Family("audio", "sounds", "are audio files", SOUNDS, partial(_marked, SOUNDS)),
-    _Family("video", "films", "are video files", FILMS, partial(_marked, FILMS),
-            ": not used yet, left out"),
-)  # fmt: skip
+    _Family("video", "films", "are video files", FILMS, partial(_marked, FILMS)),
+)
 
 
 def guess(cells: pd.Series, root: Path) -> Answer:
@@ -207,7 +207,7 @@ def _of_files(cells: pd.Series, root: Path) -> Answer | None:
         reasons = [_first_reason(value, root, family.why_not) for value in sample]
         good = reasons.count(None)
         if good == n:
-            return family.kind, f"{n} {counted} {family.are}{family.remark}"
+            return family.kind, f"{n} {counted} {family.are}"
         named = all(_ends(value, family.suffixes) for value in sample)
         if good or named:
             first = next(i for i, reason in enumerate(reasons) if reason)
@@ -221,16 +221,13 @@ def _of_files(cells: pd.Series, root: Path) -> Answer | None:
 def _doubtful(cells: pd.Series, family: _Family, why: str, *, named: bool) -> Answer:
     """Left out with a warning, never words: a file's name may hold the label."""
     kind = family.kind
-    if kind == "video":
-        why += family.remark
-    else:
-        why += f'; if it is an {kind} column, column_types={{"{cells.name}": "{kind}"}}'
-        if named:  # leaving it out would train on the table alone and look as if it had worked
-            raise SchemaError(
-                f"column {cells.name!r} holds names of {family.files}, but {why}. Pass root= (--root) "
-                f'with the folder of the files; or declare it "{kind}", which reports or, with '
-                f'on_error="missing" (--on-error missing), lists the bad ones; or declare it "ignore"'
-            )
+    why += f'; if it is a column of {family.files}, column_types={{"{cells.name}": "{kind}"}}'
+    if named:  # leaving it out would train on the table alone and look as if it had worked
+        raise SchemaError(
+            f"column {cells.name!r} holds names of {family.files}, but {why}. Pass root= (--root) "
+            f'with the folder of the files; or declare it "{kind}", which reports or, with '
+            f'on_error="missing" (--on-error missing), lists the bad ones; or declare it "ignore"'
+        )
     LOG.warning("column %r is left out: %s", cells.name, why)
     return "ignore", why
 

@@ -135,14 +135,15 @@ def _shown(part: object) -> str:
     return repr(str(part)[:200]) if isinstance(part, (str, Path)) else f"<{type(part).__name__}>"
 
 
-def locate(part: str | Path, root: Path) -> Path:
-    """The file that a cell names. CellError: it leaves the root, or there is none."""
+def locate(part: str | Path, root: Path, *, folder: bool = False) -> Path:
+    """The file that a cell names, or with `folder` the folder. CellError: it leaves the root, or there
+    is none."""
     home = root.resolve()
     try:
         path = (home / part).resolve()
         if not path.is_relative_to(home):
             raise CellError(f"the path leads out of {home}: pass root= with a folder that holds it")
-        if path.is_file():
+        if path.is_file() or (folder and path.is_dir()):
             return path
         what = "a folder" if path.is_dir() else "no such file"
     except CellError:

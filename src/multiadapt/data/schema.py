@@ -20,8 +20,7 @@ __all__ = ["Schema", "guess_schema"]
 
 LOG = logging.getLogger("multiadapt")
 
-LATER = ("video",)
-ITEMS = ("image", "text", "audio", "vector")
+ITEMS = ("image", "text", "audio", "video", "vector")
 """Kinds whose columns are streams of their own."""
 
 
@@ -37,7 +36,7 @@ class Schema:
 
     def streams(self) -> tuple[Stream, ...]:
         """One stream of all numeric, categorical and datetime columns, then one for each column of
-        images, texts, sounds or vectors, in the table's order; joined texts come last."""
+        images, texts, sounds, clips or vectors, in the table's order; joined texts come last."""
         tabular = tuple(c for c in self.columns if c.kind in CONVERT)
         texts = tuple(c for c in self.columns if c.kind == "text")
         joined = texts if self.join_text and len(texts) > 1 else ()
@@ -117,7 +116,7 @@ def guess_schema(
     role, such as {"price": "label"}, and no stream reads them.
 
     Raises:
-        SchemaError: `column_types` names an unknown column or kind, or one not supported yet; a column
+        SchemaError: `column_types` names an unknown column or kind; a column
             holds cells that are not of its kind, such as a few words among numbers; names collide.
     """
     frame, declared = named(frame), dict(column_types or {})
@@ -152,11 +151,6 @@ def _check_declared(
         if kind not in get_args(Kind):
             raise SchemaError(
                 f"column_types[{name!r}] must be one of {get_args(Kind)}, got {kind!r}"
-            )
-        if kind in LATER:
-            raise SchemaError(
-                f"column_types[{name!r}]: {kind} columns are not supported yet by this version; "
-                'leave it out of column_types, or declare it "ignore"'
             )
 
 

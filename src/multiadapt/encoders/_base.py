@@ -58,6 +58,8 @@ class Encoder(nn.Module, ABC):
     """True where all parameters start at random and every method trains them."""
     learns: bool = True
     """Whether `learn` wants to see the training rows."""
+    tail: tuple[str, ...] = ()
+    """Names of own parameters behind the last block, which every method trains."""
     pooled: "Standardize"
     """What the pooled vector passes last; a site of role "pooled" corrects its output."""
     entrance: int | None = None

@@ -1,5 +1,6 @@
-"""Encoders of pictures, texts and sounds: frozen networks that other libraries keep, adapted inside."""
+"""Encoders of pictures, texts, sounds and clips: frozen networks that other libraries keep, adapted inside."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,9 +17,17 @@ from multiadapt.encoders._families._open import Opened
 from multiadapt.errors import EncoderError
 from multiadapt.types import Cells, Inputs, Site, Stream, Tokens
 
-__all__ = ["Backbone", "PretrainedEncoder"]
+__all__ = ["Backbone", "ItemPool", "PretrainedEncoder"]
 
 Mask = Bool[Tensor, "f n"] | None
+
+
+class ItemPool(nn.Module, ABC):
+    """Joins the vectors of each row's items, in place of their mean. Trained by every method."""
+
+    @abstractmethod
+    def forward(self, vectors: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
+        """Zeros for a row without any item."""
 
 
 class Backbone(nn.Module):
@@ -27,8 +36,10 @@ class Backbone(nn.Module):
     It stays in evaluation mode, so that BatchNorm's statistics and dropout never move.
     """
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, frames: int = 1) -> None:
         super().__init__()
+        self.frames = frames
+        """How many items one file gives: the frames of a clip that the network sees one by one."""
         self.network = opened.family.network
         self.family = opened.family
         self.preparation = opened.preparation
@@ -53,9 +64,14 @@ class Backbone(nn.Module):
 
 
 class PretrainedEncoder(Encoder):
-    """One stream of items (pictures, texts, sounds), several or none a row, through a backbone."""
+    """One stream of items (pictures, texts, sounds, frames), several or none a row, through a backbone.
 
-    def __init__(self, stream: Stream, backbone: Backbone, name: str) -> None:
+    A row's vector is the mean over its items, or what a trained `pool` makes of them.
+    """
+
+    def __init__(
+        self, stream: Stream, backbone: Backbone, name: str, pool: "ItemPool | None" = None
+    ) -> None:
         super().__init__()
         self.stream = stream
         self.name = name
@@ -64,6 +80,8 @@ class PretrainedEncoder(Encoder):
         self.blocks = backbone.family.blocks
         self.trained, self.learns = False, False
         self.pooled = Standardize(self.width)
+        self.pool = pool
+        self.tail = tuple(f"pool.{n}" for n, _ in pool.named_parameters()) if pool else ()
 
     def prepare(self, cells: Cells) -> Inputs:
         rows: Sequence[Sequence[Any]] = cells  # type: ignore[assignment]
@@ -71,7 +89,8 @@ class PretrainedEncoder(Encoder):
         tensors = self.backbone.preparation.tensors(
             [item for row in rows for item in row], lambda what, items: notes.update({what: items})
         )
-        count = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        items = [len(row) * self.backbone.frames for row in rows]
+        count = torch.tensor(items, dtype=torch.long)
         return Inputs(tensors, count, notes=tuple((w, n) for w, n in notes.items() if n))
 
     @torch.no_grad()  # not inference_mode: autograd reads what starts from here
@@ -100,11 +119,11 @@ class PretrainedEncoder(Encoder):
             return self._nothing(inputs, guests)
         with running(self.stream.name):
             if inputs.cut > self.blocks:
-                pooled = inputs.mean(inputs.tensors["pooled"])
+                pooled = self._joined(inputs.tensors["pooled"], inputs)
                 return Tokens.single(self._corrected(pooled, present), present)
             state, mask, guest = self._walked(inputs, guests)
             tokens, pooled = self.backbone.family.finish(state, mask)
-            pooled = self._corrected(inputs.mean(pooled), present)
+            pooled = self._corrected(self._joined(pooled, inputs), present)
         x, seen = _side_by_side(tokens, mask, inputs)
         return Tokens(x, seen, pooled, self._of_rows(guest, inputs, present))
 
@@ -164,6 +183,9 @@ class PretrainedEncoder(Encoder):
 
     def origin(self) -> Origin:
         return self.backbone.origin
+
+    def _joined(self, pooled: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
+        return inputs.mean(pooled) if self.pool is None else self.pool(pooled, inputs)
 
     def _corrected(self, pooled: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Tensor:
         """The pooled vector after its adapter, whose bias must not fill a missing cell."""

@@ -22,7 +22,8 @@ class AudioEncoder(EncoderSpec):
     modality: ClassVar[str] = "audio"
 
     source: str = "starter"
-    """A folder, a hub name, or "random:wav2vec2-base". The package holds no "starter" for sounds yet."""
+    """A folder, a hub name, "random:wav2vec2-base", or "starter": the small encoder inside the package,
+    which hears the first two seconds."""
     seconds: float | None = None
     """Longer sounds are cut at their end. None: the longest that the network reads; 10 where it has
     no limit, as wav2vec 2.0 and HuBERT."""

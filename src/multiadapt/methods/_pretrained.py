@@ -1,10 +1,16 @@
 """Whose sites are whose: pretrained networks of pictures, texts and sounds, tables, a fusion's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from multiadapt.adapters._base import AdapterSpec
+from multiadapt.attach import Adapter
+from multiadapt.errors import SpecError
 from multiadapt.types import Site
 
-__all__ = ["is_pretrained", "of_pretrained", "of_tables"]
+__all__ = ["each_pretrained", "is_pretrained", "of_pretrained", "of_tables"]
+
+OTHERS = "default"
+"""The name of what streams get that are named neither themselves nor by their modality."""
 
 
 def is_pretrained(modality: str) -> bool:
@@ -19,6 +25,35 @@ def is_pretrained(modality: str) -> bool:
 def of_pretrained(sites: Sequence[Site]) -> list[Site]:
     """The sites of pretrained networks."""
     return [s for s in sites if is_pretrained(s.modality)]
+
+
+def each_pretrained(
+    adapter: AdapterSpec | Mapping[str, AdapterSpec], sites: Sequence[Site]
+) -> Mapping[Site, Adapter]:
+    """Adapters for the sites of pretrained networks, of one kind, or of the kind of each stream's name.
+
+    The name of a column goes before that of a modality, and that before "default"; a stream without any
+    of them stays frozen. Streams under one name share as the kind says, others never do. SpecError: a
+    name that is neither a column nor a modality here.
+    """
+    own = of_pretrained(sites)
+    if not isinstance(adapter, Mapping):
+        return adapter.build(own)
+    streams = {site.stream: site.modality for site in own}
+    known = dict.fromkeys([*streams, *streams.values()])
+    if unknown := [name for name in adapter if name not in (*known, OTHERS)]:
+        raise SpecError(
+            f"adapters are named by column or modality, or {OTHERS!r} for all others; {unknown} are "
+            f"none of {list(known)}, which pretrained networks read here"
+        )
+    chosen = {
+        s: next((n for n in (s, m, OTHERS) if n in adapter), None) for s, m in streams.items()
+    }
+    built: dict[Site, Adapter] = {}
+    for name, spec in adapter.items():
+        if named := [site for site in own if chosen[site.stream] == name]:
+            built |= spec.build(named)
+    return built
 
 
 def of_tables(sites: Sequence[Site]) -> list[Site]:

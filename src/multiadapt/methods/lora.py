@@ -10,7 +10,7 @@ from multiadapt.adapters.bottleneck import Bottleneck
 from multiadapt.adapters.lora import LoRA
 from multiadapt.attach import Adapter
 from multiadapt.methods._base import Method
-from multiadapt.methods._pretrained import of_pretrained, of_tables
+from multiadapt.methods._pretrained import each_pretrained, of_tables
 from multiadapt.types import Site
 
 __all__ = ["PlainLoRA"]
@@ -20,10 +20,12 @@ __all__ = ["PlainLoRA"]
 class PlainLoRA(Method):
     """Low-rank corrections in every pretrained network, a bottleneck on the tabular embedding."""
 
-    lora: LoRA = LoRA()
+    lora: LoRA | Mapping[str, LoRA] = LoRA()
+    """In all pretrained networks. Or one for each column or modality by its name, with "default" for all
+    others, which else stay frozen."""
     tabular: Bottleneck | None = Bottleneck()
     """The adapter on the tabular embedding, into which LoRA does not reach."""
 
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
         table = self.tabular.build(of_tables(sites)) if self.tabular else {}
-        return {**table, **self.lora.build(of_pretrained(sites))}
+        return {**table, **each_pretrained(self.lora, sites)}

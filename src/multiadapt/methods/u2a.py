@@ -14,7 +14,7 @@ from multiadapt.attach import Adapter
 from multiadapt.fusion._base import FusionSpec
 from multiadapt.fusion.concat import Concat
 from multiadapt.methods._base import Method
-from multiadapt.methods._pretrained import of_pretrained, of_tables
+from multiadapt.methods._pretrained import each_pretrained, of_tables
 from multiadapt.missing._base import FillSpec
 from multiadapt.missing.token import MaskToken
 from multiadapt.types import Site
@@ -28,8 +28,9 @@ _LINEARS = ("query", "key", "value", "out", "ffn_in", "ffn_out")
 class U2A(Method):
     """Joint low-rank adaptation of all pretrained encoders, with one loss; they meet after encoding."""
 
-    adapter: AdapterSpec = LoRA(r=1, lora_alpha=1, roles=_LINEARS)
-    """What adapts the pretrained encoders; the table's own encoder is not among them."""
+    adapter: AdapterSpec | Mapping[str, AdapterSpec] = LoRA(r=1, lora_alpha=1, roles=_LINEARS)
+    """What adapts the pretrained encoders; the table's own encoder is not among them. Or one for each
+    column or modality by its name, with "default" for all others, which else stay frozen."""
     tabular: Bottleneck | None = Bottleneck()
     """An adapter on the tabular embedding."""
     join: FusionSpec = Concat()
@@ -38,7 +39,7 @@ class U2A(Method):
 
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
         table = self.tabular.build(of_tables(sites)) if self.tabular else {}
-        return {**table, **self.adapter.build(of_pretrained(sites))}
+        return {**table, **each_pretrained(self.adapter, sites)}
 
     def fusion(self) -> FusionSpec:
         return self.join

@@ -45,7 +45,8 @@ class MaskToken(FillSpec):
 
     A transformer hosts its tokens in its own adapted blocks. A CNN's feature map, or the last tokens
     of a transformer that cannot host, are looked at by one attention layer; a single vector, such as
-    the table's, is read through a bottleneck.
+    the table's, is read through a bottleneck. Where a mask token stands among the tokens of its host is
+    no option: it carries no position and looks at all of them alike, so that it makes no difference.
     """
 
     demands: ClassVar[Demand] = "one"
@@ -59,9 +60,10 @@ class MaskToken(FillSpec):
     """The target of the alignment is not moved by it."""
     visibility: Literal["read-only", "full"] = "read-only"
     """full: the real tokens see the mask tokens too, and change where one is there."""
-    hosts: Literal["mean", "first", "gate"] = "mean"
+    hosts: Literal["mean", "first", "gate"] | tuple[str, ...] = "mean"
     """With several available hosts: the mean of their stand-ins, that of the first in the table's order,
-    or a mean weighted by a learned gate."""
+    or a mean weighted by a learned gate. Names of streams: that of the first of these which is available;
+    streams that are not named come after them, in the table's order."""
     drop: float | None = None
     """Share of complete rows that lose one modality in each training step; None: M / (M + 1), which
     draws one of {complete, without the first, ...} with equal chances."""
@@ -75,8 +77,16 @@ class MaskToken(FillSpec):
         for name, least in (("alignment", 0), ("init", 0), ("width", 1)):
             if getattr(self, name) < least:
                 raise SpecError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        named = self.hosts
+        if isinstance(named, tuple) and (not named or len(set(named)) < len(named)):
+            raise SpecError(f"hosts must name at least one stream, and each once, got {named}")
 
     def build(self, seats: Mapping[str, Seat]) -> Fill:
+        named = self.hosts if isinstance(self.hosts, tuple) else ()
+        if unknown := [name for name in named if name not in seats]:
+            raise SpecError(
+                f"hosts must name streams that the model reads, {list(seats)}; got {unknown} too"
+            )
         # Without a second modality nobody can stand in, and nothing is to be learned.
         return _Tokens(self, seats) if len(seats) > 1 else Zero(drop=0.0).build(seats)
 
@@ -97,6 +107,9 @@ class _Tokens(Fill):
         self.pairs = [(i, j) for i in range(len(seats)) for j in range(len(seats)) if i != j]
         self.maps = nn.ModuleList(_map(self.seats[i], self.seats[j]) for i, j in self.pairs)
         self.gate = nn.Parameter(torch.zeros(len(self.pairs))) if spec.hosts == "gate" else None
+        named = spec.hosts if isinstance(spec.hosts, tuple) else ()
+        order = list(dict.fromkeys([*named, *self.streams]))
+        self.places = [order.index(stream) for stream in self.streams]
 
     def guests(self) -> Mapping[str, Float[Tensor, "g d"]]:
         return {
@@ -129,9 +142,10 @@ class _Tokens(Fill):
     ) -> Float[Tensor, "b d"]:
         """The stand-ins of the available hosts, joined; zeros where there is no host."""
         chosen = [k for k, (_, j) in enumerate(self.pairs) if j == missing]
+        chosen.sort(key=lambda k: self.places[self.pairs[k][0]])
         hosts = used[:, [self.pairs[k][0] for k in chosen]]
         weight = hosts.float()
-        if self.spec.hosts == "first":
+        if self.spec.hosts not in ("mean", "gate"):
             weight = weight * (hosts.cumsum(1) == 1)
         if self.gate is not None:
             weight = weight * self.gate[chosen].exp()

@@ -15,11 +15,12 @@ from multiadapt.adapters.ia3 import IA3
 from multiadapt.adapters.lora import LoRA
 from multiadapt.attach import Adapter
 from multiadapt.encoders._base import Encoder
-from multiadapt.errors import ArtifactError
+from multiadapt.errors import ArtifactError, SpecError
+from multiadapt.model import AdaptedModel
 from multiadapt.peft_files._layout import CONFIG, HOME, PARTS, ROOT, TENSORS, whole
 from multiadapt.types import Role, Site
 
-__all__ = ["Imported", "import_peft"]
+__all__ = ["Imported", "import_into", "import_peft"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,14 @@ class _File(NamedTuple):
     """By the corrected layer's path: tensors by their name there."""
     parts: Mapping[str, list[list[int]]]
     """Of fused layers that we wrote: the rows of each part."""
+
+
+def import_into(model: AdaptedModel, folders: Mapping[str, str | Path]) -> None:
+    """Fill the model's adapters from a folder for each of these streams. SpecError: no such stream."""
+    for stream, folder in folders.items():
+        if stream not in model.streams:
+            raise SpecError(f"no stream is named {stream!r}; this model has {list(model.streams)}")
+        import_peft(folder, model.encoder(stream)).fill(model.placed)
 
 
 def import_peft(folder: str | Path, encoder: Encoder) -> Imported:

@@ -1,5 +1,8 @@
 """A model's scores of the rows of one table with modalities taken away, each pass over the rows made once.
 
+The files are read, and what is frozen is computed, before the first pass; a modality that is taken away
+reaches the model without items, as a missing one does.
+
 Rows do not interact, so that what a row scores without a modality is the same whichever others lack
 theirs: any mask is answered by picking rows from these passes.
 """
@@ -7,6 +10,7 @@ theirs: any mask is answered by picking rows from these passes.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
 
@@ -14,10 +18,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from multiadapt.data.masks import Mask, emptied
+from multiadapt.data.masks import Mask
 from multiadapt.data.schema import Schema
 from multiadapt.errors import SpecError, TargetError
-from multiadapt.fitted import Answer, Fitted
+from multiadapt.fitted import Answer, Fitted, Prepared
 from multiadapt.tasks._metrics import Measured, Metric, resamples
 
 __all__ = ["Coalitions", "Sample", "bootstrap", "measured"]
@@ -31,6 +35,8 @@ class Sample:
     root: Path | None = None
     """Folder that file paths are relative to."""
     on_error: Literal["raise", "missing"] = "raise"
+    memory: float = 4.0
+    """Gigabytes of frozen computation that may be kept."""
 
 
 class Coalitions:
@@ -48,16 +54,21 @@ class Coalitions:
             )
         self.fitted, self.rows, self.schema = fitted, rows, schema
         self.seconds: dict[frozenset[str], float] = {}
-        """What each pass took."""
+        """What each pass took, but for reading that could be kept from before."""
         self._answers: dict[frozenset[str], Answer] = {}
 
     def without(self, removed: frozenset[str]) -> Answer:
         """Every row with these modalities empty; one that has nothing left gets the prior's scores."""
         if removed not in self._answers:
-            started = time.perf_counter()
-            self._answers[removed] = self._pass(removed)
-            self.seconds[removed] = time.perf_counter() - started
+            nothing = self._reads_nothing(removed)
+            self._answers[removed] = self._of_nothing() if nothing else self._pass(removed)
         return self._answers[removed]
+
+    def seconds_alone(self, stream: str) -> float:
+        """Reading a stream of the model and computing what is frozen in it, once, and the pass with it
+        alone."""
+        others = frozenset(self.fitted.model.streams) - {stream}
+        return self._prepared.seconds.get(stream, 0.0) + self.seconds[others]
 
     def under(self, mask: Mask) -> Float[np.ndarray, "b c"]:
         """Scores of the rows, each without what the mask removes from it."""
@@ -75,18 +86,27 @@ class Coalitions:
         rows = len(self.rows.frame)
         return np.tile(np.array([self.fitted.prior], np.float32), (rows, 1))
 
+    @cached_property
+    def _prepared(self) -> Prepared:
+        rows = self.rows
+        return self.fitted.prepared(rows.frame, rows.root, rows.on_error, rows.memory)
+
     def _pass(self, removed: frozenset[str]) -> Answer:
-        frame, rows = self.rows.frame, self.rows
-        if self._reads_nothing(removed):
-            nothing = {s: np.zeros(len(frame), bool) for s in self.fitted.model.streams}
-            return Answer(self.prior, nothing)
-        if removed:
-            everywhere = np.ones(len(frame), bool)
-            frame = emptied(frame, self.schema, dict.fromkeys(removed, everywhere))
-        return self.fitted.answer(frame, rows.root, rows.on_error, "prior")
+        prepared, started = self._prepared, time.perf_counter()
+        answer = prepared.answer(self._columns(removed))
+        self.seconds[removed] = time.perf_counter() - started
+        return answer
+
+    def _of_nothing(self) -> Answer:
+        rows = len(self.rows.frame)
+        return Answer(self.prior, {s: np.zeros(rows, bool) for s in self.fitted.model.streams})
+
+    def _columns(self, removed: frozenset[str]) -> set[str]:
+        """The columns of these modalities; a model that is compared may have them in other streams."""
+        return {c.name for s in self.schema.streams() if s.name in removed for c in s.columns}
 
     def _reads_nothing(self, removed: frozenset[str]) -> bool:
-        gone = {c.name for s in self.schema.streams() if s.name in removed for c in s.columns}
+        gone = self._columns(removed)
         read = (self.fitted.model.encoder(s).stream for s in self.fitted.model.streams)
         return all(c.name in gone for stream in read for c in stream.columns)
 

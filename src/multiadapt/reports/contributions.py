@@ -35,8 +35,9 @@ class Contributions:
 
     gain, low, high: its Shapley value with the 95 % bootstrap interval over rows; positive helps, also
     where less of the metric is better. alone, without: the metric itself, with it alone and with all
-    others. seconds_per_row: reading and scoring a row that has it alone, once. megabytes (1e6 bytes): the
-    parameters of its encoder and adapters; what several modalities share counts for each.
+    others. seconds_per_row: by the clock on the wall, reading a cell of it and computing what is frozen in
+    its encoder, once, and scoring a row that has it alone. megabytes (1e6 bytes): the parameters of its
+    encoder and adapters; what several modalities share counts for each.
     """
     coalitions: pd.DataFrame
     """A row for each coalition: a column of booleans for each modality, and the metric's value."""
@@ -123,7 +124,7 @@ def contributions(
             "high": [g.high for g in gains],
             "alone": values[bits],
             "without": values[bits.sum() - bits],
-            "seconds_per_row": [passes.seconds_alone(name) / len(rows.frame) for name in names],
+            "seconds_per_row": [passes.all.seconds_alone(name) / len(rows.frame) for name in names],
             "megabytes": [_megabytes(fitted, name) for name in names],
         },
         index=pd.Index(names, name="modality"),
@@ -196,9 +197,6 @@ class _Passes:
         if not any(inside):
             return self.all.prior
         return self.all.without(self._outside(set(compress(self.names, inside)))).scores
-
-    def seconds_alone(self, name: str) -> float:
-        return self.all.seconds[self._outside({name})]
 
     def _outside(self, inside: set[str]) -> frozenset[str]:
         return frozenset(self.names) - inside

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
@@ -136,7 +136,7 @@ def robustness(
 
     Args:
         models: by the name to show.
-        rows: the rows to score; the table is not written to.
+        rows: the rows to score; the table is not written to. Their memory is shared by the models.
         labels: theirs.
         weight: how much each row counts.
         grid: rates, modalities, seed.
@@ -152,7 +152,8 @@ def robustness(
     if len(set(kinds.values())) > 1:
         raise SpecError(f"models must have the same task to share axes, got {kinds}")
     metric = metric or first.target.metric
-    passes = {name: Coalitions(f, rows, first.schema) for name, f in models.items()}
+    part = replace(rows, memory=rows.memory / len(models))
+    passes = {name: Coalitions(f, part, first.schema) for name, f in models.items()}
     there = present(rows.frame, first.schema).filter([*first.model.streams])
     points = _points(passes, there.set_axis(rows.frame.index), labels, grid, metric)
     table = _estimated(points, weight, grid.seed)

@@ -70,6 +70,14 @@ class TokenPreparation:
         pooling = _pooling(place, config, revision)
         return TokenPreparation(_Words(tokenizer), before, after, padding, limit, pooling=pooling)
 
+    def number(self, token: str) -> int | None:
+        """Of a token of the tokenizer's vocabulary; None where it has none such."""
+        return self.split.number(token) if isinstance(self.split, _Words) else None
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What tokens say, without those that open, close or fill a text."""
+        return self.split.text(ids) if isinstance(self.split, (_Words, _Bytes)) else ""
+
     def tensors(self, items: Sequence[str], note: Note) -> dict[str, Tensor]:
         room = self.limit - len(self.before) - len(self.after)
         most = self.limit * _LETTERS
@@ -103,6 +111,12 @@ class _Words:
             return []
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
 
+    def number(self, token: str) -> int | None:
+        return self.tokenizer.get_vocab().get(token)
+
+    def text(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
 
 class _Bytes:
     """For networks with random weights: the bytes of UTF-8. The same every time, and meaningless."""
@@ -112,6 +126,10 @@ class _Bytes:
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
         return [[byte % self.vocabulary for byte in text.encode()] for text in texts]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Tokens beyond the bytes say nothing."""
+        return bytes(i for i in ids if i < 256).decode("utf-8", "replace").strip()
 
 
 def _clean(text: str) -> str:

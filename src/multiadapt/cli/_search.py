@@ -1,0 +1,138 @@
+"""multiadapt embed, index, search"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from multiadapt.cli._options import (
+    FOLDER,
+    TABLE,
+    device_option,
+    json_option,
+    root_option,
+    where_option,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["embed", "index", "search"]
+
+side_option = click.option(
+    "--side",
+    type=click.Choice(["query", "target"]),
+    default="target",
+    show_default=True,
+    help="Which of the two columns that the retriever was fitted on.",
+)
+network_option = click.option(
+    "--backbone", metavar="SOURCE", help="Where the frozen network lies now, if it has moved."
+)
+
+
+@click.command()
+@click.argument("model", type=TABLE)
+@click.argument("table", type=TABLE)
+@click.option("--out", type=TABLE, required=True, help="A .parquet file.")
+@side_option
+@network_option
+@where_option
+@root_option
+@device_option
+def embed(
+    *, model: Path, table: Path, out: Path, side: str, backbone: str | None, where: str | None,
+    root: Path | None, device: str | None,
+) -> None:  # fmt: skip
+    """Write a vector of length 1 for every row of TABLE, made by the retriever MODEL.
+
+    The file has the columns `row`, counted from 0, and `vector`.
+    """
+    import pandas as pd
+
+    from multiadapt.data.tables import read_table
+    from multiadapt.errors import SpecError
+    from multiadapt.retriever import CrossModalRetriever
+
+    if out.suffix != ".parquet":
+        raise SpecError(f"--out must end in .parquet, vectors are no text; got {out.name!r}")
+    retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
+    rows = read_table(table, where=where, root=root)
+    vectors = retriever.embed(rows.frame, side, root=rows.root)  # type: ignore[arg-type]
+    pd.DataFrame({"row": range(len(vectors)), "vector": list(vectors)}).to_parquet(out, index=False)
+    click.echo(f"{len(vectors)} vectors in {out}", err=True)
+
+
+@click.command()
+@click.argument("model", type=TABLE)
+@click.argument("table", type=TABLE)
+@click.option("--out", type=FOLDER, required=True, help="Folder of the index.")
+@click.option(
+    "--id", "column", metavar="COLUMN", help="What rows are called.  [default: the cells]"
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["exact", "hnsw", "ivf", "lance"]),
+    default="exact",
+    show_default=True,
+    help="hnsw and ivf need FAISS, lance LanceDB.",
+)
+@side_option
+@network_option
+@where_option
+@root_option
+@device_option
+def index(
+    *, model: Path, table: Path, out: Path, column: str | None, kind: str, side: str,
+    backbone: str | None, where: str | None, root: Path | None, device: str | None,
+) -> None:  # fmt: skip
+    """Put the cells of TABLE into an index that `multiadapt search` looks through.
+
+    Each distinct cell is kept once, under its own text unless --id names a column.
+    """
+    from multiadapt.data.tables import read_table
+    from multiadapt.gather import Roles
+    from multiadapt.retriever import CrossModalRetriever
+
+    retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
+    own = retriever.fitted_.columns(side)  # type: ignore[arg-type]
+    rows = read_table(table, where=where, root=root)
+    Roles([own] if column is None else [own, column]).check(rows.frame)
+    distinct: pd.DataFrame = rows.frame.drop_duplicates(column or own)
+    made = retriever.index(
+        distinct, distinct[column or own].tolist(), side=side, kind=kind, root=rows.root  # type: ignore[arg-type]
+    )  # fmt: skip
+    made.save(out)
+    click.echo(f"{len(made)} vectors in {out}", err=True)
+
+
+@click.command()
+@click.argument("model", type=TABLE)
+@click.argument("index", type=FOLDER)
+@click.argument("query")
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many.")
+@click.option(
+    "--by",
+    type=click.Choice(["query", "target"]),
+    default="query",
+    show_default=True,
+    help="What QUERY is: a cell of the column that asks, or of the one that is found.",
+)
+@network_option
+@root_option
+@device_option
+@json_option
+def search(
+    *, model: Path, index: Path, query: str, k: int, by: str, backbone: str | None,
+    root: Path | None, device: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Find the K cells of INDEX that are nearest to QUERY, a sentence or the path of a file."""
+    from multiadapt.cli._output import show_json, show_table
+    from multiadapt.retriever import CrossModalRetriever
+
+    retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
+    found = retriever.search(retriever.open_index(index), query, k, side=by, root=root)  # type: ignore[arg-type]
+    if as_json:
+        show_json({"found": found.to_dict("records")})  # type: ignore[union-attr]
+    else:
+        show_table(found)  # type: ignore[arg-type]

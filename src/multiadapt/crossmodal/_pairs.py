@@ -1,0 +1,106 @@
+"""Rows of pairs whose sides repeat: five captions of one picture read and keep that picture once."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from multiadapt.feed import Feed
+from multiadapt.types import Inputs
+
+__all__ = ["PairFeed", "Pairs", "distinct", "paired"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A table of pairs as two lists of distinct cells, and which of each belongs to every row."""
+
+    queries: pd.DataFrame
+    targets: pd.DataFrame
+    query: Int[np.ndarray, " b"]
+    """Which query a row has, as a position in `queries`."""
+    target: Int[np.ndarray, " b"]
+    places: tuple[Int[np.ndarray, " q"], Int[np.ndarray, " t"]]
+    """Where the first row of each query and of each target stands in the caller's table."""
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @property
+    def ids(self) -> Int[Tensor, "b 2"]:
+        return torch.from_numpy(np.stack([self.query, self.target], axis=1))
+
+    @property
+    def relevant(self) -> list[list[int]]:
+        """For each query the targets that belong to it."""
+        order = np.argsort(self.query, kind="stable")
+        ends = np.cumsum(np.bincount(self.query, minlength=len(self.queries)))[:-1]
+        return [np.unique(part).tolist() for part in np.split(self.target[order], ends)]
+
+
+def paired(
+    frame: pd.DataFrame, query: str, target: str, places: Int[np.ndarray, " b"] | None = None
+) -> Pairs:
+    """The distinct cells of both columns, in the order of their first rows, under these rows' labels.
+
+    `places`: where the rows stand in the caller's table; None: they are all of it.
+    """
+    places = np.arange(len(frame)) if places is None else places
+    asked, query_of = distinct(frame[query])
+    found, target_of = distinct(frame[target])
+    first = (places[asked], places[found])
+    queries, targets = frame.filter([query]).iloc[asked], frame.filter([target]).iloc[found]
+    return Pairs(queries, targets, query_of, target_of, first)
+
+
+def distinct(cells: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of first rows of distinct values, and which of them each row has. Cells that cannot be
+    compared, such as arrays, are all distinct."""
+    keys = [_key(value, i) for i, value in enumerate(cells)]
+    codes, found = pd.factorize(pd.Series(keys, dtype=object))
+    first = np.zeros(len(found), dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return first, codes
+
+
+def _key(value: Any, row: int) -> Any:
+    if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+        return ";".join(value)
+    return value if isinstance(value, str) else (row,)
+
+
+@dataclass
+class PairFeed:
+    """Batches of pairs from a feed of queries and one of targets."""
+
+    queries: Feed
+    targets: Feed
+    pairs: Pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def device(self) -> torch.device:
+        return self.queries.device
+
+    def in_order(self, size: int = 64) -> list[np.ndarray]:
+        return [np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size)]
+
+    def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
+        """Both sides of each array of rows."""
+        both = (
+            self.queries.batches([self.pairs.query[rows] for rows in order]),
+            self.targets.batches([self.pairs.target[rows] for rows in order]),
+        )
+        try:
+            for one, other in zip(*both, strict=True):
+                yield {**one, **other}
+        finally:
+            for side in both:
+                side.close()

@@ -1,0 +1,359 @@
+"""scikit-learn face of retrieval: find the picture to a sentence, the sentence to a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._retrieval import Contrast
+from multiadapt.crossmodal.blip import Blip
+from multiadapt.crossmodal.dual import Dual
+from multiadapt.data.schema import Schema, guess_schema
+from multiadapt.data.tables import Table
+from multiadapt.encoders._base import EncoderSpec
+from multiadapt.errors import SchemaError, SpecError
+from multiadapt.gather import Roles, Source, opened
+from multiadapt.methods._base import Method, Training
+from multiadapt.model import encoder_spec
+from multiadapt.pair_files import load_retriever, save_retriever
+from multiadapt.reports.progress import showing
+from multiadapt.retrieving import FittedRetriever, PairPlan, Part, Protocol, fit_pairs
+from multiadapt.search import Found, Id, VectorIndex, build_index, open_index
+from multiadapt.spec import resolve
+from multiadapt.training import Session, device_of
+from multiadapt.types import Kind
+
+__all__ = ["CrossModalRetriever"]
+
+RECIPE = Training(learning_rate=1e-4, weight_decay=0.05, epochs=30, patience=5)
+"""UniAdapter's, but for the learning rate of its video half, and an end by patience."""
+
+
+class CrossModalRetriever(BaseEstimator):
+    """Two columns of a table that find each other: texts and pictures, or any two kinds of files.
+
+    Args:
+        method: what is trained in the frozen networks; a spec, or a name such as "uniadapter", "lora",
+            "frozen" (the heads alone).
+        backbone: a BLIP network by folder or hub name; or an encoder for each side by modality or column,
+            such as {"text": "...", "image": "..."}; or a spec.
+        training: the recipe.
+        contrast: teacher, queue and matching.
+        column_types: kinds of the two columns, where they are not to be guessed.
+        validation: share of targets held out for early stopping where no rows are given; 0: none.
+        on_error: "missing" treats an unreadable file as missing, which a pair must not have: it is left out
+            by you, or an error names it.
+        max_files: most files in one cell.
+        device: "cpu", "cuda" ...; None picks a GPU where there is one.
+        memory: gigabytes of frozen computation that may be kept.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "uniadapter",
+        *,
+        backbone: str
+        | Mapping[str, str | EncoderSpec]
+        | BackboneSpec = "Salesforce/blip-itm-base-coco",
+        training: Training | None = None,
+        contrast: Contrast | None = None,
+        column_types: Mapping[str, Kind] | None = None,
+        seed: int = 0,
+        validation: float = 0.1,
+        on_error: Literal["raise", "missing"] = "raise",
+        max_files: int = 8,
+        device: str | None = None,
+        memory: float = 4.0,
+        verbose: bool = True,
+    ) -> None:
+        self.method = method
+        self.backbone = backbone
+        self.training = training
+        self.contrast = contrast
+        self.column_types = column_types
+        self.seed = seed
+        self.validation = validation
+        self.on_error = on_error
+        self.max_files = max_files
+        self.device = device
+        self.memory = memory
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Source,
+        y: None = None,
+        *,
+        query: str,
+        target: str,
+        val_data: Source = None,
+        split_column: str | None = None,
+        root: str | Path | None = None,
+        time_limit: float | None = None,
+        resume: str | Path | None = None,
+    ) -> "CrossModalRetriever":
+        """Train on a table with one pair a row.
+
+        Rows with the same target, such as five captions of one picture, are each other's matches.
+
+        Args:
+            query, target: the two columns.
+            val_data: pairs to stop early on.
+            split_column: a column whose rows "train" are trained on and "val" validated on.
+            root: folder that file paths are relative to; default the table's own.
+            time_limit: seconds after which training ends and the best so far is kept.
+            resume: file to continue from, written while training.
+        """
+        table = opened(X, root)
+        roles = Roles([query, target], split_column)
+        roles.check(table.frame)
+        if query == target:
+            raise SpecError(f"query and target must be two columns, got {query!r} twice")
+        train, held = _parts(table, split_column, val_data, root)
+        schema = self._schema(train.frame, query, target, table.root)
+        plan = self._plan(schema, query, target, table.root)
+        parts = [_conformed(schema, part) for part in (train, held)]
+        with showing(verbose=self.verbose) as tell:
+            session = Session(time_limit, Path(resume) if resume else None, tell=tell)
+            self.fitted_ = fit_pairs(plan, cast(Part, parts[0]), parts[1], session=session)
+        return self
+
+    def embed(
+        self, X: Source, side: Literal["query", "target"], *, root: str | Path | None = None
+    ) -> np.ndarray:
+        """(b, e) float32, a vector of length 1 of each row's cell of this side, in the rows' order."""
+        fitted, table = self._fit(), opened(X, root)
+        column = fitted.columns(side)
+        Roles([column]).check(table.frame)
+        return fitted.vectors(table.frame.filter([column]), side, table.root)
+
+    def evaluate(
+        self,
+        X: Source,
+        *,
+        where: str | None = None,
+        k: int = 128,
+        beta: float = 1.0,
+        zero_shot: bool = True,
+        root: str | Path | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """R@1, R@5, R@10, median and mean reciprocal rank, both ways, with 95 % bootstrap intervals.
+
+        Every row tells the pool's size and the protocol.
+
+        Args:
+            where: such as "split=test".
+            k, beta: the k nearest are ranked by match logit + beta x cosine similarity, where the network
+                has a cross-modal part; 0: by similarity alone.
+            zero_shot: measure the network as it was before training too; a warning says where training
+                made it worse. Networks whose projections are new have no such numbers.
+        """
+        fitted = self._fit()
+        table = opened(X, root, where)
+        Roles([fitted.plan.query, fitted.plan.target]).check(table.frame)
+        frame = fitted.plan.schema.conform(table.frame)
+        models = {"adapted": fitted}
+        if zero_shot and not fitted.model.new:
+            models["zero-shot"] = fitted.base()
+        found = {
+            name: one.measure(frame, table.root, Protocol(k, beta), seed)
+            for name, one in models.items()
+        }
+        if "zero-shot" in found:
+            _warn_worse(found["adapted"], found["zero-shot"])
+        tables = [r.table.assign(model=name) for name, both in found.items() for r in both]
+        return pd.concat(tables, ignore_index=True).set_index(["way", "metric", "model"])
+
+    def index(
+        self,
+        X: Source,
+        ids: Sequence[Id] | None = None,
+        *,
+        side: Literal["query", "target"] = "target",
+        kind: str = "exact",
+        root: str | Path | None = None,
+        **options: Any,
+    ) -> VectorIndex:
+        """The cells of one side in an index that `search` looks through; `ids` default to the rows' labels.
+
+        `X` is a table, or a list of cells. `kind` is exact, hnsw or ivf (FAISS) or lance (LanceDB).
+        """
+        fitted = self._fit()
+        table = self._cells(X, side, root)
+        vectors = fitted.vectors(table.frame, side, table.root)
+        names = list(table.frame.index) if ids is None else list(ids)
+        return build_index(names, vectors, made_by=fitted.made_by, kind=kind, **options)
+
+    def open_index(self, folder: str | Path) -> VectorIndex:
+        """A saved index; one that another model or adapter made is refused."""
+        return open_index(folder, made_by=self._fit().made_by)
+
+    def search(
+        self,
+        index: VectorIndex,
+        X: Any,
+        k: int = 10,
+        *,
+        side: Literal["query", "target"] = "query",
+        root: str | Path | None = None,
+    ) -> pd.DataFrame | list[pd.DataFrame]:
+        """The k nearest of the index to a cell (a sentence, a picture's path), or a frame for each of several.
+
+        Best first, with columns `id` and `score`, the cosine similarity.
+        """
+        fitted = self._fit()
+        if index.made_by != fitted.made_by:
+            raise SpecError(
+                "the index holds vectors of another model or adapter; make it again with index()"
+            )
+        single = isinstance(X, (str, Path)) and side in ("query", "target")
+        table = self._cells([X] if single else X, side, root)
+        found: Found = index.search(fitted.vectors(table.frame, side, table.root), k)
+        frames = [
+            pd.DataFrame({"id": ids, "score": scores})
+            for ids, scores in zip(found.ids, found.scores, strict=True)
+        ]
+        return frames[0] if single else frames
+
+    def save(self, folder: str | Path) -> None:
+        """Write the trained tensors and what is needed to use them; frozen networks are named, not copied."""
+        save_retriever(self._fit(), folder)
+
+    @staticmethod
+    def load(
+        folder: str | Path,
+        *,
+        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
+        device: str | None = None,
+    ) -> "CrossModalRetriever":
+        """A saved retriever; `backbone` names another place of its network."""
+        spec = None if backbone is None else _backbone(backbone)
+        fitted = load_retriever(folder, device_of(device), spec)
+        plan = fitted.plan
+        model = CrossModalRetriever(
+            plan.method,
+            backbone=plan.backbone,
+            training=plan.training,
+            contrast=plan.contrast,
+            column_types={c.name: c.kind for c in plan.schema.columns},
+            seed=plan.seed,
+            validation=plan.validation,
+            on_error=plan.on_error,
+            max_files=plan.schema.max_files,
+            device=device,
+            memory=plan.memory,
+        )
+        model.fitted_ = fitted
+        return model
+
+    def _cells(self, X: Any, side: Literal["query", "target"], root: str | Path | None) -> Table:
+        """A table with one side's column; a list of cells becomes one."""
+        column = self._fit().columns(side)
+        if isinstance(X, (list, tuple, pd.Series)):
+            cells = X if isinstance(X, pd.Series) else pd.Series(list(X), dtype=object)
+            home = Path.cwd() if root is None else root
+            return opened(cells.rename(column).to_frame(), home)
+        table = opened(X, root)
+        Roles([column]).check(table.frame)
+        return Table(table.frame.filter([column]), table.root)
+
+    def _schema(self, frame: pd.DataFrame, query: str, target: str, root: Path | None) -> Schema:
+        """Of the two columns. What is neither a file nor a vector is read as text."""
+        own = cast(pd.DataFrame, frame[[query, target]])
+        types = dict(self.column_types or {})
+        if unknown := sorted(types.keys() - {query, target}):
+            raise SchemaError(f"column_types names {unknown}; a retriever reads {[query, target]}")
+        guessed = guess_schema(own, root=root, column_types=types, max_files=self.max_files)
+        for column in guessed.columns:
+            if column.kind not in ("text", "image", "audio", "video", "vector"):
+                if column.name in types:
+                    raise SchemaError(
+                        f"column {column.name!r} must hold texts or files to be searched, it is declared "
+                        f"as {column.kind}"
+                    )
+                types[column.name] = "text"
+        return guess_schema(own, root=root, column_types=types, max_files=self.max_files)
+
+    def _plan(self, schema: Schema, query: str, target: str, root: Path | None) -> PairPlan:
+        if not 0 <= self.validation < 1:
+            raise SpecError(f"validation must be in 0..1, below 1, got {self.validation}")
+        method = resolve("methods", self.method)() if isinstance(self.method, str) else self.method
+        on_error: Any = self.on_error
+        return PairPlan(
+            method,
+            _backbone(self.backbone),
+            self.contrast or Contrast(),
+            self.training or RECIPE,
+            schema,
+            query,
+            target,
+            root,
+            self.seed,
+            self.validation,
+            on_error,
+            device_of(self.device),
+            self.memory,
+        )
+
+    def _fit(self) -> FittedRetriever:
+        if not hasattr(self, "fitted_"):
+            raise NotFittedError("this retriever is not fitted yet; call fit or load first")
+        return self.fitted_
+
+
+def _backbone(choice: str | Mapping[str, str | EncoderSpec] | BackboneSpec) -> BackboneSpec:
+    if isinstance(choice, BackboneSpec):
+        return choice
+    if isinstance(choice, str):
+        return Blip(choice)
+    return Dual(
+        {k: v if isinstance(v, EncoderSpec) else encoder_spec(k, v) for k, v in choice.items()}
+    )
+
+
+def _parts(
+    table: Table, split_column: str | None, val_data: Source, root: str | Path | None
+) -> tuple[Part, Part | None]:
+    """Training pairs, and those to stop early on."""
+    whole = Part(table.frame, np.arange(len(table.frame)))
+    train, held = whole, None
+    if split_column is not None:
+        marks = table.frame[split_column].astype(str).to_numpy()
+        train = whole.take(np.flatnonzero(marks == "train"))
+        found = np.flatnonzero(np.isin(marks, ["val", "validation"]))
+        held = whole.take(found) if len(found) else None
+        if len(train) == 0:
+            raise SchemaError(
+                f"split column {split_column!r} must mark the training rows 'train'; it holds "
+                f"{sorted(set(marks))[:10]}"
+            )
+    if val_data is None:
+        return train, held
+    if held is not None:
+        raise SpecError(f"both val_data and 'val' rows of {split_column!r} are given; give one")
+    frame = opened(val_data, root).frame
+    return train, Part(frame, np.arange(len(frame)))
+
+
+def _conformed(schema: Schema, part: Part | None) -> Part | None:
+    return None if part is None else Part(schema.conform(part.frame), part.places)
+
+
+def _warn_worse(adapted: Any, before: Any) -> None:
+    """A warning where training made retrieval worse."""
+    for one, other in zip(adapted, before, strict=True):
+        now, was = one.estimates["r@1"].value, other.estimates["r@1"].value
+        if now < was:
+            import warnings
+
+            warnings.warn(
+                f"{one.way}: R@1 is {now:.3f} after training and was {was:.3f} before it; lower "
+                "training.learning_rate, or use the network as it is",
+                stacklevel=3,
+            )

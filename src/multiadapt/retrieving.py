@@ -1,0 +1,330 @@
+"""From a table of pairs to a fitted retriever, and what it says of cells of either side."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+
+from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._pairs import PairFeed, Pairs, paired
+from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
+from multiadapt.data.bad_cells import BadCell, listing
+from multiadapt.data.digest import table_digest
+from multiadapt.data.reading import Reading
+from multiadapt.data.schema import Schema
+from multiadapt.data.splits import holdout
+from multiadapt.errors import CellError, SchemaError
+from multiadapt.feed import Feed
+from multiadapt.methods._base import Method, Training
+from multiadapt.tasks._retrieval_metrics import Retrieved, measured, ranks_both_ways, relevance
+from multiadapt.training import Data, Session, train
+from multiadapt.types import Inputs
+
+__all__ = ["FittedRetriever", "PairPlan", "Part", "Protocol", "fit_pairs", "model_of"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How retrieval is measured."""
+
+    k: int = 128
+    """So many of the nearest are told apart by the cross-modal pass, where there is one; 0: none."""
+    beta: float = 1.0
+    """Weight of the similarity beside the cross-modal pass's logit."""
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """Everything about a fit of pairs that is not rows."""
+
+    method: Method
+    backbone: BackboneSpec
+    contrast: Contrast
+    training: Training
+    schema: Schema
+    """Of the query's and the target's column alone."""
+    query: str
+    target: str
+    root: Path | None
+    seed: int
+    validation: float
+    """Share of targets that are held out where no validation rows are given."""
+    on_error: Literal["raise", "missing"]
+    device: torch.device
+    memory: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table of pairs."""
+
+    frame: pd.DataFrame
+    places: Int[np.ndarray, " b"]
+    """Where each stands in the caller's table, for reports."""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, at: Int[np.ndarray, " k"]) -> "Part":
+        return Part(self.frame.iloc[at], self.places[at])
+
+    def pairs(self, plan: PairPlan) -> Pairs:
+        return paired(self.frame, plan.query, plan.target, self.places)
+
+
+@dataclass
+class FittedRetriever:
+    """A fitted retriever with everything it needs to read new cells."""
+
+    plan: PairPlan
+    model: RetrievalModel
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def columns(self, side: Literal["query", "target"]) -> str:
+        return self.plan.query if side == "query" else self.plan.target
+
+    def feed(
+        self,
+        frame: pd.DataFrame,
+        side: Literal["query", "target"],
+        reading: Reading,
+        places: Int[np.ndarray, " b"] | None = None,
+    ) -> Feed:
+        """Of one side's column; `places` tell where the rows stand in the caller's table."""
+        column = self.columns(side)
+        encoder = {column: self.model.encoder(column)}
+        feed = Feed(
+            encoder, frame, reading, self.model.cuts(), self.plan.device, {},
+            int(self.plan.memory * 1e9), places,
+        )  # fmt: skip
+        return feed
+
+    def paired(self, pairs: Pairs, reading: Reading) -> PairFeed:
+        """Both sides, read and as far computed as they are frozen."""
+        feeds = (
+            self.feed(pairs.queries, "query", reading, pairs.places[0]),
+            self.feed(pairs.targets, "target", reading, pairs.places[1]),
+        )
+        for feed in feeds:
+            feed.keep()
+            feed.say_remarks()
+        return PairFeed(*feeds, pairs)
+
+    def vectors(
+        self, frame: pd.DataFrame, side: Literal["query", "target"], root: Path | None
+    ) -> Float[np.ndarray, "b e"]:
+        """A vector of length 1 of every row's cell."""
+        reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
+        feed = self.feed(frame, side, reading)
+        found = _vectors(self.model, feed)
+        reading.finish()
+        _check_side(feed)
+        return found
+
+    def measure(
+        self, frame: pd.DataFrame, root: Path | None, protocol: Protocol, seed: int
+    ) -> tuple[Retrieved, Retrieved]:
+        """How well queries find their targets in this table, and targets their queries."""
+        reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
+        feeds = self.paired(paired(frame, self.plan.query, self.plan.target), reading)
+        reading.finish()
+        _check_whole(feeds)
+        return self._measured(feeds, protocol, seed)
+
+    def _measured(
+        self, feeds: PairFeed, protocol: Protocol, seed: int
+    ) -> tuple[Retrieved, Retrieved]:
+        pairs = feeds.pairs
+        near = _vectors(self.model, feeds.queries) @ _vectors(self.model, feeds.targets).T
+        forward, backward, note = near, near.T, "cosine similarity"
+        if self.model.matches and protocol.k > 0:
+            forward = _matched(self.model, feeds, near, protocol, turned=False)
+            backward = _matched(self.model, feeds, near, protocol, turned=True)
+            note = (
+                f"the nearest {protocol.k} by match logit + {protocol.beta:g} x cosine similarity"
+            )
+        there = relevance(pairs.relevant, len(pairs.targets))
+        back = there.turned()
+        words = (self.plan.query, self.plan.target)
+        return (
+            measured(
+                ranks_both_ways(forward, there)[0], there.pool, way=" to ".join(words),
+                groups=_groups(pairs), note=note, seed=seed,
+            ),
+            measured(
+                ranks_both_ways(backward, back)[0], back.pool, way=" to ".join(words[::-1]),
+                note=note, seed=seed,
+            ),
+        )  # fmt: skip
+
+    def base(self) -> "FittedRetriever":
+        """The same network as it was before training."""
+        return FittedRetriever(self.plan, model_of(self.plan, self.model.rows), self.info)
+
+    @property
+    def made_by(self) -> str:
+        """A hash of network and adapter, by which an index knows whose vectors it holds."""
+        told = hashlib.sha256()
+        for stream in self.model.streams:
+            told.update(self.model.encoder(stream).origin().sha256.encode())
+        for name, tensor in sorted(self.model.trained_state().items()):
+            told.update(name.encode())
+            told.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        return told.hexdigest()
+
+
+def fit_pairs(
+    plan: PairPlan, rows: Part, held: Part | None, *, session: Session
+) -> FittedRetriever:
+    """Train on pairs; some targets are held out to stop early on where no rows for that are given."""
+    if len(rows) < 2:
+        raise SchemaError(f"a table to fit must have at least 2 pairs, got {len(rows)}")
+    if held is None and plan.validation > 0:
+        rows, held = _divided(plan, rows)
+    model = model_of(plan, len(rows))
+    fitted = FittedRetriever(plan, model)
+    reading = Reading(plan.root, plan.schema.max_files, plan.on_error)
+    parts = [rows] if held is None else [rows, held]
+    feeds = [fitted.paired(part.pairs(plan), reading) for part in parts]
+    reading.finish()
+    for feed in feeds:
+        _check_whole(feed)
+    if plan.training.normalize and model.new:
+        _standardize(feeds[0])
+    data = [Data(f, f.pairs.ids, torch.ones(len(f))) for f in feeds]
+    identity = _identity(plan, model, [part.frame for part in parts])
+    history = train(
+        model,
+        data[0],
+        data[1] if held is not None else None,
+        plan.training,
+        seed=plan.seed,
+        measure=_recall(feeds[1].pairs) if held is not None else None,
+        session=replace(session, identity=identity),
+    )
+    model.eval()
+    fitted.info = {
+        "rows": len(rows),
+        "validation_rows": 0 if held is None else len(held),
+        "history": {**asdict(history), "epochs": list(history.epochs)},
+    }
+    return fitted
+
+
+def model_of(plan: PairPlan, rows: int) -> RetrievalModel:
+    streams = {s.name: s for s in plan.schema.streams()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        joint = plan.backbone.open([streams[plan.query], streams[plan.target]])
+        model = RetrievalModel(joint, plan.method, plan.contrast, rows)
+    return model.to(plan.device).eval()
+
+
+def _divided(plan: PairPlan, rows: Part) -> tuple[Part, Part]:
+    """All rows of a target stay on one side."""
+    groups = rows.pairs(plan).target
+    kept, held = holdout(len(rows), fraction=plan.validation, seed=plan.seed, groups=groups)
+    return rows.take(kept), rows.take(held)
+
+
+def _check_whole(feeds: PairFeed) -> None:
+    _check_side(feeds.queries)
+    _check_side(feeds.targets)
+
+
+def _check_side(feed: Feed) -> None:
+    """CellError: cells of this side are missing, named by their rows."""
+    (name,) = feed.encoders
+    bad = [
+        BadCell(feed.frame.index[i], int(feed.places[i]), name, "", "missing")
+        for i in np.flatnonzero(~feed.present[name])
+    ]
+    if bad:
+        raise CellError(
+            f"a pair must have both of its sides, {len(bad)} cells of {name!r} are missing:\n"
+            f"{listing(bad, lambda b: f'{b.where}: {b.column} missing')}\nLeave these rows out"
+        )
+
+
+def _standardize(feed: PairFeed) -> None:
+    """Every frozen vector, by statistics of the training rows' distinct cells."""
+    for side in (feed.queries, feed.targets):
+        for name, encoder in side.encoders.items():
+            encoder.pooled.fit(side.pooled(name).to(side.device))
+
+
+def _vectors(model: RetrievalModel, feed: Feed) -> Float[np.ndarray, "b e"]:
+    model.eval()
+    with torch.inference_mode():
+        found = [
+            model.vectors(model.tokens(batch))[:, 0].float().cpu()
+            for batch in feed.batches(feed.in_order())
+        ]
+    return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
+
+
+def _matched(
+    model: RetrievalModel, feeds: PairFeed, near: np.ndarray, protocol: Protocol, *, turned: bool
+) -> Float[np.ndarray, "q t"]:
+    """Scores that rank each one's nearest by the cross-modal pass, and all others behind, as before."""
+    near = near.T if turned else near
+    asking, asked = (feeds.targets, feeds.queries) if turned else (feeds.queries, feeds.targets)
+    k = min(protocol.k, near.shape[1])
+    nearest = np.argpartition(-near, k - 1, axis=1)[:, :k]
+    scores = near.astype(np.float64)
+    with torch.inference_mode():
+        for i, one in enumerate(asking.batches([np.array([i]) for i in range(len(near))])):
+            (others,) = asked.batches([nearest[i]])
+            told = _logits(model, one, others, k) + protocol.beta * near[i, nearest[i]]
+            scores[i] += told.min() - near[i].max() - 1  # behind all that are matched
+            scores[i, nearest[i]] = told
+    return scores
+
+
+def _logits(
+    model: RetrievalModel, one: Mapping[str, Inputs], others: Mapping[str, Inputs], k: int
+) -> Float[np.ndarray, " k"]:
+    """How much more each of the others matches the one than not."""
+    repeat = torch.zeros(k, dtype=torch.long, device=model.heads.log_temperature.device)
+    if model.texts in one:
+        texts, seen = one[model.texts].select(repeat), model.sight(model.tokens(others))
+    else:
+        texts, seen = others[model.texts], model.sight(model.tokens(one)).rows(repeat)
+    pair = model.matched(texts, seen).float()
+    return (pair[:, 1] - pair[:, 0]).cpu().numpy()
+
+
+def _recall(pairs: Pairs) -> Any:
+    """Mean R@1 of both ways, from the vectors of the rows of these pairs."""
+    there = relevance(pairs.relevant, len(pairs.targets))
+    rows = np.arange(len(pairs))[::-1]
+    first = [np.zeros(n, dtype=np.int64) for n in (len(pairs.queries), len(pairs.targets))]
+    first[0][pairs.query[::-1]], first[1][pairs.target[::-1]] = rows, rows
+
+    def measure(scores: np.ndarray) -> float:
+        both = scores.reshape(len(scores), 2, -1)
+        near = both[first[0], 0] @ both[first[1], 1].T
+        ranks = ranks_both_ways(near, there)
+        return float(np.mean([(r == 1).mean() for r in ranks]))
+
+    return measure
+
+
+def _groups(pairs: Pairs) -> np.ndarray:
+    """Queries of one target belong together."""
+    return np.array([hits[0] for hits in pairs.relevant])
+
+
+def _identity(plan: PairPlan, model: RetrievalModel, parts: list[pd.DataFrame]) -> str:
+    told: list[Any] = [plan.method.to_dict(), plan.backbone.to_dict(), plan.contrast.to_dict()]
+    told += [plan.schema.to_dict(), plan.query, plan.target]
+    told += [model.encoder(s).origin().sha256 for s in model.streams]
+    told += [table_digest(part) for part in parts]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()

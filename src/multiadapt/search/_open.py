@@ -1,0 +1,61 @@
+"""Make an index of a named kind, and open a saved one of any."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from multiadapt.errors import ArtifactError, CellError, SpecError
+from multiadapt.search._base import Id, VectorIndex
+from multiadapt.search._folder import opened
+from multiadapt.search.exact import ExactIndex
+from multiadapt.search.faiss import FaissIndex
+from multiadapt.search.lance import LanceIndex
+
+__all__ = ["KINDS", "build_index", "open_index"]
+
+KINDS = ("exact", "hnsw", "ivf", "lance")
+
+
+def build_index(
+    ids: Sequence[Id],
+    vectors: Float[np.ndarray, "n d"],
+    *,
+    made_by: str,
+    kind: str = "exact",
+    **options: Any,
+) -> VectorIndex:
+    """An index of these unit vectors; other vectors can follow.
+
+    `made_by` is a hash of what made the vectors. `kind` is exact, hnsw or ivf (FAISS) or lance
+    (LanceDB); `options` are those of its class. ExtraError: FAISS or LanceDB is not installed.
+    """
+    if vectors.ndim != 2 or not vectors.shape[1]:
+        raise CellError(f"vectors must be of shape (n, width), got {vectors.shape}")
+    index = _empty(kind, vectors.shape[1], made_by, options)
+    index.add(ids, vectors)
+    return index
+
+
+def open_index(folder: str | Path, *, made_by: str) -> VectorIndex:
+    """A saved index, checked. ArtifactError: cut short, altered, or of another model than `made_by`."""
+    folder = Path(folder)
+    manifest = opened(folder, made_by)
+    kinds = {"exact": ExactIndex, "hnsw": FaissIndex, "ivf": FaissIndex, "lance": LanceIndex}
+    if manifest.kind not in kinds:
+        raise ArtifactError(
+            f"{folder} holds an index of kind {manifest.kind!r}; this version reads {', '.join(KINDS)}"
+        )
+    return kinds[manifest.kind].load(folder, manifest)
+
+
+def _empty(kind: str, dimension: int, made_by: str, options: dict[str, Any]) -> VectorIndex:
+    if kind == "exact":
+        return ExactIndex(dimension, made_by, **options)
+    if kind in ("hnsw", "ivf"):
+        return FaissIndex(dimension, made_by, kind=kind, **options)
+    if kind == "lance":
+        return LanceIndex(dimension, made_by, **options)
+    raise SpecError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
