@@ -103,7 +103,31 @@ def decode() -> str:
     return markdown(rows) + origin(table)
 
 
+def curves(file: str, modality: str) -> str:
+    """A row for each method: the metric by the share of rows that lose the modality, best area first."""
+    table = read(file)
+    table = table[table["modality"] == modality] if len(table) else table
+    rows: list[dict[str, str]] = []
+    for name, own in table.groupby("method", sort=False):
+        last = own.iloc[-1]
+        same = name == last["against"] or pd.isna(last["difference"])
+        rows.append(
+            {"method": str(name)}
+            | {f"{row['rate']:g}": f"{row['value']:.3f}" for _, row in own.iterrows()}
+            | {
+                "area": f"{last['area']:.3f}",
+                f"at 1, minus {last['against']}": ""
+                if same
+                else f"{last['difference']:+.3f}{interval(last, 'difference', '+.3f')}",
+                "runs": f"{last['runs']:.0f}",
+            }
+        )
+    return markdown(sorted(rows, key=lambda row: row["area"], reverse=True)) + origin(table)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
+    "missing-digits-audio": lambda: curves("missing_digits.csv", "audio"),
+    "missing-digits-image": lambda: curves("missing_digits.csv", "image"),
     "fashion": lambda: compared("fashion.csv", "accuracy"),
     "houses-without-18": lambda: compared(
         "houses.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"

@@ -22,7 +22,9 @@ from multiadapt import (
 from multiadapt.crossmodal._blip import open_blip
 from multiadapt.crossmodal._pairs import paired
 from multiadapt.crossmodal._retrieval import _cross_entropy, _drawn, _same
+from multiadapt.data.reading import Reading
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError
+from multiadapt.retrieving import _logits
 from multiadapt.spec import names
 
 COLOURS = {"w7": (220, 30, 30), "w8": (30, 200, 40), "w9": (40, 60, 230), "w10": (230, 220, 40)}
@@ -330,3 +332,21 @@ def test_backbones_are_found_by_name() -> None:
     assert UniAdapter(Unified(r=64)).adapter.r == 64
     with pytest.raises(SpecError, match="width must be at least 1"):
         Dual({"text": TextEncoder("somewhere")}, width=0)
+
+
+def test_pairs_are_matched_as_one_by_one(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path
+) -> None:
+    """Pictures are encoded in blocks and pairs matched in batches: each logit is that of its pair alone."""
+    inner, model = fitted.fitted_, fitted.fitted_.model
+    frame = table.iloc[:12].reset_index(drop=True)
+    reading = Reading(pictures, 1, "raise")
+    feeds = inner.paired(paired(frame, "caption", "photo"), reading)
+    text, picture = np.array([3, 0, 11, 5]), np.array([5, 5, 0, 2])
+    together = _logits(model, feeds.queries, feeds.targets, text, picture)
+    for i in range(4):
+        (one,) = feeds.queries.batches([text[i : i + 1]])
+        (other,) = feeds.targets.batches([picture[i : i + 1]])
+        with torch.inference_mode():
+            pair = model.matched(one["caption"], model.sight(model.tokens(other)))[0]
+        assert together[i] == pytest.approx(float(pair[1] - pair[0]), abs=1e-5)

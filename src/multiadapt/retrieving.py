@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,6 @@ from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
 from multiadapt.tasks._retrieval_metrics import Retrieved, measured, ranks_both_ways, relevance
 from multiadapt.training import Data, Session, train
-from multiadapt.types import Inputs
 
 __all__ = ["FittedRetriever", "PairPlan", "Part", "Protocol", "fit_pairs", "model_of"]
 
@@ -270,35 +268,49 @@ def _vectors(model: RetrievalModel, feed: Feed) -> Float[np.ndarray, "b e"]:
     return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
 
 
+_PICTURES, _PAIRS = 32, 64
+"""Pictures that are looked at while they are in memory, and pairs that are matched at once."""
+
+
 def _matched(
     model: RetrievalModel, feeds: PairFeed, near: np.ndarray, protocol: Protocol, *, turned: bool
 ) -> Float[np.ndarray, "q t"]:
-    """Scores that rank each one's nearest by the cross-modal pass, and all others behind, as before."""
-    near = near.T if turned else near
-    asking, asked = (feeds.targets, feeds.queries) if turned else (feeds.queries, feeds.targets)
+    """Scores that rank each one's nearest by the cross-modal pass, and all others behind, as before.
+
+    Pictures are encoded once each, a few at a time, whoever has them among the nearest.
+    """
+    near = (near.T if turned else near).astype(np.float64)
     k = min(protocol.k, near.shape[1])
     nearest = np.argpartition(-near, k - 1, axis=1)[:, :k]
-    scores = near.astype(np.float64)
-    with torch.inference_mode():
-        for i, one in enumerate(asking.batches([np.array([i]) for i in range(len(near))])):
-            (others,) = asked.batches([nearest[i]])
-            told = _logits(model, one, others, k) + protocol.beta * near[i, nearest[i]]
-            scores[i] += told.min() - near[i].max() - 1  # behind all that are matched
-            scores[i, nearest[i]] = told
+    asking, asked = np.repeat(np.arange(len(near)), k), nearest.ravel()
+    first_is_text = (model.streams[0] == model.texts) != turned
+    texts, pictures = (asking, asked) if first_is_text else (asked, asking)
+    sides = {model.streams[0]: feeds.queries, model.streams[1]: feeds.targets}
+    logit = _logits(model, sides[model.texts], sides[model.seen], texts, pictures).reshape(-1, k)
+    told = logit + protocol.beta * np.take_along_axis(near, nearest, axis=1)
+    scores = (
+        near + told.min(1, keepdims=True) - near.max(1, keepdims=True) - 1
+    )  # behind the matched
+    np.put_along_axis(scores, nearest, told, axis=1)
     return scores
 
 
 def _logits(
-    model: RetrievalModel, one: Mapping[str, Inputs], others: Mapping[str, Inputs], k: int
-) -> Float[np.ndarray, " k"]:
-    """How much more each of the others matches the one than not."""
-    repeat = torch.zeros(k, dtype=torch.long, device=model.heads.log_temperature.device)
-    if model.texts in one:
-        texts, seen = one[model.texts].select(repeat), model.sight(model.tokens(others))
-    else:
-        texts, seen = others[model.texts], model.sight(model.tokens(one)).rows(repeat)
-    pair = model.matched(texts, seen).float()
-    return (pair[:, 1] - pair[:, 0]).cpu().numpy()
+    model: RetrievalModel, texts: Feed, pictures: Feed, text: np.ndarray, picture: np.ndarray
+) -> Float[np.ndarray, " p"]:
+    """How much more each text matches its picture than not."""
+    found = np.zeros(len(text))
+    blocks = pictures.in_order(_PICTURES)
+    with torch.inference_mode():
+        for block, seen in zip(blocks, pictures.batches(blocks), strict=True):
+            sight = model.sight(model.tokens(seen))
+            own = np.flatnonzero((picture >= block[0]) & (picture <= block[-1]))
+            parts = [own[i : i + _PAIRS] for i in range(0, len(own), _PAIRS)]
+            for part, read in zip(parts, texts.batches([text[p] for p in parts]), strict=True):
+                there = torch.from_numpy(picture[part] - block[0]).to(sight.x.device)
+                pair = model.matched(read[model.texts], sight.rows(there)).float()
+                found[part] = (pair[:, 1] - pair[:, 0]).cpu().numpy()
+    return found
 
 
 def _recall(pairs: Pairs) -> Any:
