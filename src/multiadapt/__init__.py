@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from multiadapt.adapters.ia3 import IA3
     from multiadapt.adapters.lora import LoRA
     from multiadapt.adapters.unified import Unified
+    from multiadapt.answerer import QuestionAnswerer
+    from multiadapt.captioner import Captioner
     from multiadapt.crossmodal._retrieval import Contrast
     from multiadapt.crossmodal.blip import Blip
     from multiadapt.crossmodal.dual import Dual
@@ -45,6 +47,7 @@ __all__ = [
     "AudioEncoder",
     "BitFit",
     "Blip",
+    "Captioner",
     "Contrast",
     "CrossModalRetriever",
     "Dual",
@@ -61,6 +64,7 @@ __all__ = [
     "MultimodalRegressor",
     "PlainIA3",
     "PlainLoRA",
+    "QuestionAnswerer",
     "TIAdapter",
     "TabularEncoder",
     "TabularOnly",
@@ -81,6 +85,7 @@ _HOMES = {
     "AudioEncoder": "encoders.audio",
     "BitFit": "methods.bitfit",
     "Blip": "crossmodal.blip",
+    "Captioner": "captioner",
     "Contrast": "crossmodal._retrieval",
     "CrossModalRetriever": "retriever",
     "Dual": "crossmodal.dual",
@@ -97,6 +102,7 @@ _HOMES = {
     "MultimodalRegressor": "estimators",
     "PlainIA3": "methods.ia3",
     "PlainLoRA": "methods.lora",
+    "QuestionAnswerer": "answerer",
     "TIAdapter": "methods.ti_adapter",
     "TabularEncoder": "encoders.tabular",
     "TabularOnly": "methods.tabular_only",

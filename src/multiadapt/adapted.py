@@ -1,6 +1,6 @@
 """What a method changes in a set of encoders: adapters inside, native parameters, what is saved of them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import ClassVar, Protocol, cast, runtime_checkable
@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from multiadapt.attach import Adapter, attach
-from multiadapt.encoders._base import Encoder
+from multiadapt.encoders._base import Encoder, Owner
 from multiadapt.errors import ArtifactError
 from multiadapt.methods._base import Method
-from multiadapt.types import Inputs, Site, Stream
+from multiadapt.types import Inputs, Site
 
-__all__ = ["Adapted", "Owner", "Part", "part", "unique"]
+__all__ = ["Adapted", "Part", "part", "unique"]
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,6 @@ class _Home(Protocol):
     """A module beside the encoders that has places for adapters, such as a fusion."""
 
     def sites(self) -> tuple[Site, ...]: ...
-
-
-@runtime_checkable
-class Owner(Protocol):
-    """A module whose own parameters a method may train: an encoder, or what is treated as one."""
-
-    stream: Stream
-    trained: bool
-    tail: tuple[str, ...]
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
-
-    def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
 
 
 class Adapted(nn.Module):
@@ -83,9 +66,9 @@ class Adapted(nn.Module):
         self.placed: Mapping[Site, Adapter] = method.adapters(sites)
         self.adapters = nn.ModuleList(unique(self.placed).values())
         # A dict: what is in it is registered where it belongs, and once.
-        self._owners: dict[str, Owner] = {s: self.encoder(s) for s in self.streams}  # type: ignore[assignment]
+        self._owners: dict[str, Owner] = {s: self.encoder(s) for s in self.streams}
         self._owners |= owners or {}
-        self._native = {s: tuple(method.native(o)) for s, o in self._owners.items()}  # type: ignore[arg-type]
+        self._native = {s: tuple(method.native(o)) for s, o in self._owners.items()}
 
     def _settle(self) -> None:
         """Freeze what is not trained, and put the adapters in their places."""
@@ -172,7 +155,9 @@ class Adapted(nn.Module):
         for stream, owner in self._owners.items():
             parameters = [p for p in owner.parameters() if id(p) not in seen]
             seen |= {id(p) for p in parameters}
-            found.append(part(f"encoder {stream}" if owner.stream.columns else stream, parameters))
+            found.append(
+                part(f"encoder {stream}" if isinstance(owner, Encoder) else stream, parameters)
+            )
         for stream, adapters in self._adapters_by_stream().items():
             found.append(part(f"adapters {stream}", [p for a in adapters for p in a.parameters()]))
         found += [part(name, getattr(self, name).parameters()) for name in self.trains]

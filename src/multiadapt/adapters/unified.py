@@ -76,7 +76,7 @@ class Unified(AdapterSpec):
             layers.setdefault((site.block, site.out_width), []).append(site)
         built: dict[Site, Adapter] = {}
         for own in layers.values():
-            branches = list(dict.fromkeys(map(_branch, own)))
+            branches: list[Branch] = list(dict.fromkeys(_branch(s) for s in own))
             built |= dict.fromkeys(own, _Unified(own[0].out_width, self, branches))
         return built
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -46,9 +46,7 @@ def served(model: Adapted) -> dict[str, list[str]]:
     }
 
 
-def adopt(
-    model: Adapted, donor: Donor, method: Mapping[str, Any], base: Literal["same", "other"]
-) -> int:
+def adopt(model: Adapted, donor: Donor, method: Mapping[str, Any], base: str) -> int:
     """Copy into `model` what the donor learned at the same places; how many tensors that are.
 
     What only one of both tasks has, such as heads or a decoder's own parameters, stays as it was.

@@ -1,9 +1,9 @@
 """What every encoder gives: tokens of a row, its sites, and a frozen prefix that can be stored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +18,7 @@ __all__ = [
     "EncoderSpec",
     "Learned",
     "Origin",
+    "Owner",
     "Standardize",
     "at_least",
     "pooled_site",
@@ -44,6 +45,23 @@ class Learned:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     holds_rows: bool = False
     """True where the tensors are training rows of the user's (an in-context encoder's context)."""
+
+
+@runtime_checkable
+class Owner(Protocol):
+    """A module whose own parameters a method may train: an encoder, or what is treated as one."""
+
+    stream: Stream
+    trained: bool
+    tail: tuple[str, ...]
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
 
 
 class Encoder(nn.Module, ABC):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from multiadapt.attach import Adapter
-from multiadapt.encoders._base import Encoder, EncoderSpec
+from multiadapt.encoders._base import EncoderSpec, Owner
 from multiadapt.errors import SpecError
 from multiadapt.fusion._base import FusionSpec
 from multiadapt.fusion.concat import Concat
@@ -76,7 +76,7 @@ class Method(Spec, ABC):
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
         """Adapters for sites of all streams at once."""
 
-    def native(self, encoder: Encoder) -> Collection[str]:
+    def native(self, encoder: Owner) -> Collection[str]:
         """Names of the frozen encoder's own parameters that are trained. Default: none."""
         return ()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from multiadapt.adapters.bottleneck import Bottleneck
 from multiadapt.attach import Adapter
-from multiadapt.encoders._base import Encoder
+from multiadapt.encoders._base import Owner
 from multiadapt.errors import EncoderError
 from multiadapt.methods._base import Method
 from multiadapt.methods._pretrained import is_pretrained, of_tables
@@ -32,7 +32,7 @@ class BitFit(Method):
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
         return self.tabular.build(of_tables(sites)) if self.tabular else {}
 
-    def native(self, encoder: Encoder) -> Collection[str]:
+    def native(self, encoder: Owner) -> Collection[str]:
         if encoder.trained or not is_pretrained(encoder.stream.modality):
             return ()
         names = [name for name, _ in encoder.named_parameters()]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from multiadapt.adapters.bottleneck import Bottleneck
 from multiadapt.attach import Adapter
-from multiadapt.encoders._base import Encoder
+from multiadapt.encoders._base import Owner
 from multiadapt.methods._base import Method, Training
 from multiadapt.types import Site
 
@@ -33,7 +33,7 @@ class Full(Method):
             else {}
         )
 
-    def native(self, encoder: Encoder) -> Collection[str]:
+    def native(self, encoder: Owner) -> Collection[str]:
         if encoder.stream.modality == "tabular":
             return ()
         return [name for name, _ in encoder.named_parameters()]

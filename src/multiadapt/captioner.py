@@ -1,0 +1,222 @@
+"""scikit-learn face of captioning: a sentence about a picture."""
+
+from pathlib import Path
+from typing import Literal, cast
+
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._pairs import distinct
+from multiadapt.crossmodal._texts import said
+from multiadapt.crossmodal._writing import Decoding
+from multiadapt.gather import Roles, Source, opened, parted
+from multiadapt.methods._base import Method, Training
+from multiadapt.reports.progress import showing
+from multiadapt.tasks._caption_metrics import captioned
+from multiadapt.training import Session, device_of
+from multiadapt.writing import (
+    RECIPE,
+    Base,
+    FittedWriter,
+    WritingPlan,
+    blip_of,
+    fit_texts,
+    method_of,
+    schema_of,
+    table_of,
+)
+from multiadapt.writing_files import load_writer, read_donor, save_writer
+
+__all__ = ["Captioner"]
+
+
+class Captioner(BaseEstimator):
+    """Writes sentences about pictures.
+
+    Args:
+        method: what is trained in the frozen network; a spec, or a name such as "uniadapter", "lora". The
+            network has no new head: "frozen" trains nothing and is the network as it is.
+        backbone: a BLIP network with a decoder by folder or hub name, or its spec.
+        training: the recipe.
+        prompt: what every caption begins with; its tokens are not learned, and not told with a caption.
+        smoothing: share of the loss in which every token is as good as the right one.
+        validation: share of pictures held out for early stopping where no rows are given; 0: none.
+        on_error: "missing" treats an unreadable file as missing, which a row must not have: it is left out
+            by you, or an error names it.
+        max_files: most pictures in one cell.
+        device: "cpu", "cuda" ...; None picks a GPU where there is one.
+        memory: gigabytes of frozen computation that may be kept.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "uniadapter",
+        *,
+        backbone: str | BackboneSpec = "Salesforce/blip-image-captioning-base",
+        training: Training | None = None,
+        prompt: str = "a picture of ",
+        smoothing: float = 0.1,
+        seed: int = 0,
+        validation: float = 0.1,
+        on_error: Literal["raise", "missing"] = "raise",
+        max_files: int = 8,
+        device: str | None = None,
+        memory: float = 4.0,
+        verbose: bool = True,
+    ) -> None:
+        self.method = method
+        self.backbone = backbone
+        self.training = training
+        self.prompt = prompt
+        self.smoothing = smoothing
+        self.seed = seed
+        self.validation = validation
+        self.on_error: Literal["raise", "missing"] = on_error
+        self.max_files = max_files
+        self.device = device
+        self.memory = memory
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Source,
+        y: None = None,
+        *,
+        image: str,
+        caption: str,
+        val_data: Source = None,
+        split_column: str | None = None,
+        root: str | Path | None = None,
+        time_limit: float | None = None,
+        resume: str | Path | None = None,
+        init_from: str | Path | None = None,
+        base: Base = "same",
+    ) -> "Captioner":
+        """Train on a table with one caption a row; several captions of a picture are several rows.
+
+        Args:
+            image, caption: the columns of pictures and of captions.
+            val_data: rows to stop early on.
+            split_column: a column whose rows "train" are trained on and "val" validated on.
+            root: folder that file paths are relative to; default the table's own.
+            time_limit: seconds after which training ends and the best so far is kept.
+            resume: file to continue from, written while training.
+            init_from: folder of a saved retriever, answerer or captioner of the same method whose adapters
+                training begins from.
+            base: "other" takes over also what was trained on other base weights.
+        """
+        table = opened(X, root)
+        Roles([image, caption], split_column).check(table.frame)
+        train, held = parted(table, split_column, val_data, root)
+        if held is not None:
+            Roles([image, caption]).check(held)
+        schema = schema_of(train, {image: "image"}, table.root, self.max_files)
+        plan = WritingPlan(
+            method_of(self.method), blip_of(self.backbone), self.training or RECIPE, schema,
+            image, None, caption, self.prompt, self.smoothing, None,
+            table.root, self.seed, self.validation, self.on_error, device_of(self.device), self.memory,
+        )  # fmt: skip
+        plan.check()
+        donor = None if init_from is None else read_donor(init_from)
+        with showing(verbose=self.verbose) as tell:
+            session = Session(time_limit, Path(resume) if resume else None, tell=tell)
+            self.fitted_ = fit_texts(plan, train, held, session=session, donor=donor, base=base)
+        return self
+
+    def predict(
+        self,
+        X: Source,
+        *,
+        how: Literal["beam", "nucleus"] = "beam",
+        beams: int = 3,
+        top_p: float = 0.9,
+        max_length: int = 30,
+        root: str | Path | None = None,
+        seed: int = 0,
+    ) -> pd.Series:
+        """A caption of each row, without the prompt, under the rows' labels.
+
+        Args:
+            how: "beam" keeps the likeliest of several; "nucleus" draws, and tells more.
+            beams: texts that are written side by side.
+            top_p: nucleus draws each token among the likeliest that make up this share.
+            max_length: most tokens that are written behind the prompt.
+        """
+        fitted, table = self._fit(), opened(X, root)
+        Roles([fitted.plan.image]).check(table.frame)
+        decoding = Decoding(how, beams, top_p, max_length, seed)
+        found = fitted.written(table.frame, table.root, decoding)
+        return pd.Series(found, table.frame.index, dtype=object, name=fitted.plan.text)
+
+    def evaluate(
+        self,
+        X: Source,
+        *,
+        where: str | None = None,
+        beams: int = 3,
+        max_length: int = 30,
+        zero_shot: bool = True,
+        root: str | Path | None = None,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L, with 95 % bootstrap intervals over pictures.
+
+        Each different picture is captioned once; its rows' captions are its references.
+
+        Args:
+            where: such as "split=test".
+            beams, max_length: as in `predict`.
+            zero_shot: measure the network as it was before training too; a warning says where training
+                made it worse.
+        """
+        fitted, table = self._fit(), opened(X, root, where)
+        plan = fitted.plan
+        Roles([plan.image, plan.text]).check(table.frame)
+        truth = said(cast(pd.Series, table.frame[plan.text]), several=False)
+        first, which = distinct(table.frame[plan.image])
+        references: list[list[str]] = [[] for _ in first]
+        for row, number in zip(truth, which, strict=True):
+            references[number] += row
+        pictures = table.frame.iloc[first]
+        decoding = Decoding("beam", beams, max_length=max_length)
+        models = {"adapted": fitted, **({"zero-shot": fitted.base()} if zero_shot else {})}
+        found = {
+            name: captioned(one.written(pictures, table.root, decoding), references, seed=seed)
+            for name, one in models.items()
+        }
+        return table_of(found, "cider_d")
+
+    def save(self, folder: str | Path) -> None:
+        """Write the trained tensors and what is needed to use them; the frozen network is named, not copied."""
+        save_writer(self._fit(), folder)
+
+    @staticmethod
+    def load(
+        folder: str | Path, *, backbone: str | BackboneSpec | None = None, device: str | None = None
+    ) -> "Captioner":
+        """A saved captioner; `backbone` names another place of its network."""
+        spec = None if backbone is None else blip_of(backbone)
+        fitted = load_writer(folder, "captioning", device_of(device), spec)
+        plan = fitted.plan
+        model = Captioner(
+            plan.method,
+            backbone=plan.backbone,
+            training=plan.training,
+            prompt=plan.prompt,
+            smoothing=plan.smoothing,
+            seed=plan.seed,
+            validation=plan.validation,
+            on_error=plan.on_error,
+            max_files=plan.schema.max_files,
+            device=device,
+            memory=plan.memory,
+        )
+        model.fitted_ = fitted
+        return model
+
+    def _fit(self) -> FittedWriter:
+        if not hasattr(self, "fitted_"):
+            raise NotFittedError("this captioner is not fitted yet; call fit or load first")
+        return self.fitted_

@@ -1,0 +1,367 @@
+"""From a table of pictures and texts to a fitted writer, and what it writes of new rows."""
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+
+from multiadapt.crossmodal._adopt import Donor, adopt
+from multiadapt.crossmodal._answering import AnsweringModel
+from multiadapt.crossmodal._blip import open_blip
+from multiadapt.crossmodal._captioning import CaptioningModel
+from multiadapt.crossmodal._pairs import distinct
+from multiadapt.crossmodal._texts import said, shares
+from multiadapt.crossmodal._writing import DECODER, Decoding, WritingModel
+from multiadapt.crossmodal.blip import Blip
+from multiadapt.data.bad_cells import BadCell, listing
+from multiadapt.data.digest import table_digest
+from multiadapt.data.reading import Reading
+from multiadapt.data.schema import Schema, guess_schema
+from multiadapt.data.splits import holdout
+from multiadapt.errors import CellError, SchemaError, SpecError
+from multiadapt.feed import Feed
+from multiadapt.methods._base import Method, Training
+from multiadapt.spec import resolve
+from multiadapt.tasks._answer_metrics import Answered
+from multiadapt.tasks._caption_metrics import Captioned
+from multiadapt.training import Data, Session, scores, train
+from multiadapt.types import Inputs, Kind
+
+__all__ = [
+    "RECIPE",
+    "Base",
+    "FittedWriter",
+    "WritingPlan",
+    "blip_of",
+    "fit_texts",
+    "method_of",
+    "model_of",
+    "schema_of",
+    "table_of",
+    "warn_outside",
+]
+
+RECIPE = Training(learning_rate=1e-4, weight_decay=0.05, epochs=30, batch_size=16, patience=5)
+"""UniAdapter's, but for the learning rate of its video half, and an end by patience."""
+Base: TypeAlias = Literal["same", "other"]
+_RESERVED = {"fusion", DECODER}
+
+_log = logging.getLogger("multiadapt")
+
+
+@dataclass(frozen=True)
+class WritingPlan:
+    """Everything about a fit that is not rows."""
+
+    method: Method
+    backbone: Blip
+    training: Training
+    schema: Schema
+    """Of the picture's column and, for answers, the question's."""
+    image: str
+    question: str | None
+    """None: captions are written."""
+    text: str
+    """The column of what is to be written."""
+    prompt: str
+    """What every caption begins with."""
+    smoothing: float
+    answers: tuple[str, ...] | None
+    """Those that are ranked; None: there is no list."""
+    root: Path | None
+    seed: int
+    validation: float
+    """Share of pictures that are held out where no validation rows are given."""
+    on_error: Literal["raise", "missing"]
+    device: torch.device
+    memory: float
+
+    def check(self) -> None:
+        """SpecError, SchemaError: an option is out of its range, a column has a name that is taken."""
+        if not 0 <= self.validation < 1:
+            raise SpecError(f"validation must be in 0..1, below 1, got {self.validation}")
+        if not 0 <= self.smoothing < 1:
+            raise SpecError(f"smoothing must be in 0..1, below 1, got {self.smoothing}")
+        columns = [c for c in (self.image, self.question, self.text) if c is not None]
+        if len(set(columns)) < len(columns):
+            raise SpecError(f"each role needs a column of its own, got {columns}")
+        if taken := sorted(_RESERVED & set(columns)):
+            raise SchemaError(
+                f"columns must not be called {taken}, as parts of the network are: rename them"
+            )
+
+    @property
+    def several(self) -> bool:
+        """Whether a cell may hold the texts of several people."""
+        return self.question is not None
+
+
+@dataclass
+class WritingFeed:
+    """Rows whose cells repeat: each different picture and question is read and kept once."""
+
+    sides: Sequence[tuple[Feed, Int[np.ndarray, " b"]]]
+    """A feed of the different cells, and which of them every row has."""
+    texts: Inputs | None
+    """What is to be written; None: that is to be found."""
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.sides[0][1])
+
+    def in_order(self, size: int = 64) -> list[np.ndarray]:
+        return [np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size)]
+
+    def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
+        parts = [feed.batches([which[rows] for rows in order]) for feed, which in self.sides]
+        try:
+            for rows, *sides in zip(order, *parts, strict=True):
+                batch = {stream: inputs for side in sides for stream, inputs in side.items()}
+                if self.texts is not None:
+                    texts = self.texts.select(torch.from_numpy(rows))
+                    batch[DECODER] = texts.to(self.device)
+                yield batch
+        finally:
+            for part in parts:
+                part.close()
+
+
+@dataclass
+class FittedWriter:
+    """A fitted writer with everything it needs to read new rows."""
+
+    plan: WritingPlan
+    model: WritingModel
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def feed(
+        self, frame: pd.DataFrame, root: Path | None, texts: list[list[str]] | None = None
+    ) -> WritingFeed:
+        """Rows read and checked: CellError names those that lack their picture or question."""
+        reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
+        sides = [self._side(frame, stream, reading) for stream in self.model.reads]
+        for feed, _ in sides:
+            feed.keep()
+        reading.finish()
+        for feed, _ in sides:
+            _demand(feed)
+            feed.say_remarks()
+        return WritingFeed(sides, self._texts(texts), self.plan.device)
+
+    def _side(
+        self, frame: pd.DataFrame, stream: str, reading: Reading
+    ) -> tuple[Feed, Int[np.ndarray, " b"]]:
+        first, which = distinct(frame[stream])
+        feed = Feed(
+            {stream: self.model.reads[stream]}, frame[[stream]].iloc[first], reading,  # type: ignore[arg-type]
+            self.model.cuts(), self.plan.device, {}, int(self.plan.memory * 1e9), first,
+        )  # fmt: skip
+        return feed, which
+
+    def _texts(self, rows: list[list[str]] | None) -> Inputs | None:
+        if rows is None:
+            return None
+        found = self.model.writer.prepare(*shares(rows))
+        for what, items in found.notes:
+            _log.warning("%s: %d %s", self.plan.text, items, what)
+        return found
+
+    def losses(
+        self, frame: pd.DataFrame, root: Path | None, texts: list[list[str]]
+    ) -> Float[np.ndarray, " b"]:
+        """How unlikely each row's texts are."""
+        return scores(self.model, self.feed(frame, root, texts), self.plan.training)[:, 0]
+
+    def written(self, frame: pd.DataFrame, root: Path | None, decoding: Decoding) -> list[str]:
+        """A text of each row; with nucleus every batch of rows draws anew from the seed."""
+        decoding.fit_into(self.model.writer.room)
+        if len(frame) == 0:
+            return []
+        feed = self.feed(frame, root)
+        self.model.eval()
+        found: list[str] = []
+        for i, batch in enumerate(feed.batches(feed.in_order())):
+            with torch.no_grad():
+                seen = self.model.sight(batch)
+            found += self.model.writer.written(seen, replace(decoding, seed=decoding.seed + i))
+        return found
+
+    def ranked(
+        self, frame: pd.DataFrame, root: Path | None, most: int
+    ) -> tuple[Int[np.ndarray, "b k"], Float[np.ndarray, "b k"]]:
+        """Which answers of the list are likeliest, best first, and their log-likelihoods."""
+        known = self.plan.answers or ()
+        if most < 1:
+            raise SpecError(f"k must be at least 1, got {most}")
+        if len(frame) == 0:
+            return np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32)
+        feed = self.feed(frame, root)
+        answers = self.model.writer.prepare([[a] for a in known]).to(self.plan.device)
+        self.model.eval()
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        with torch.inference_mode():
+            for batch in feed.batches(feed.in_order()):
+                which, likely = self.model.writer.ranked(self.model.sight(batch), answers, most)
+                found.append((which.cpu().numpy(), likely.cpu().numpy()))
+        return np.concatenate([w for w, _ in found]), np.concatenate([s for _, s in found])
+
+    def base(self) -> "FittedWriter":
+        """The same network as it was before training."""
+        return FittedWriter(self.plan, model_of(self.plan), self.info)
+
+
+def fit_texts(
+    plan: WritingPlan,
+    frame: pd.DataFrame,
+    held: pd.DataFrame | None,
+    *,
+    session: Session,
+    donor: Donor | None = None,
+    base: Base = "same",
+) -> FittedWriter:
+    """Train to write each row's texts; some pictures are held out to stop early on where no rows are given.
+
+    `donor`: a saved adapter, which training begins from.
+    """
+    if len(frame) < 2:
+        raise SchemaError(f"a table to fit must have at least 2 rows, got {len(frame)}")
+    if held is None and plan.validation > 0:
+        pictures = distinct(frame[plan.image])[1]
+        kept, apart = holdout(len(frame), fraction=plan.validation, seed=plan.seed, groups=pictures)
+        frame, held = frame.iloc[kept], frame.iloc[apart] if len(apart) else None
+    parts = [part for part in (frame, held) if part is not None]
+    texts = [said(cast(pd.Series, part[plan.text]), several=plan.several) for part in parts]
+    if plan.answers is not None:
+        warn_outside(plan.answers, [row for part in texts for row in part])
+    model = model_of(plan)
+    taken = adopt(model, donor, plan.method.to_dict(), base) if donor is not None else 0
+    fitted = FittedWriter(plan, model)
+    feeds = [fitted.feed(p, plan.root, t) for p, t in zip(parts, texts, strict=True)]
+    data = [Data(f, torch.arange(len(f)), torch.ones(len(f))) for f in feeds]
+    history = train(
+        model,
+        data[0],
+        data[1] if held is not None else None,
+        plan.training,
+        seed=plan.seed,
+        session=replace(session, identity=_identity(plan, model, parts)),
+    )
+    model.eval()
+    fitted.info = {
+        "rows": len(frame),
+        "validation_rows": 0 if held is None else len(held),
+        "taken_over": taken,
+        "history": {**asdict(history), "epochs": list(history.epochs)},
+    }
+    return fitted
+
+
+def model_of(plan: WritingPlan) -> WritingModel:
+    """The network of a plan, its adapters as they begin."""
+    streams = {s.name: s for s in plan.schema.streams()}
+    backbone = plan.backbone
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        task = "captioning" if plan.question is None else "answering"
+        parts = open_blip(backbone.source, task, backbone.size, backbone.revision)
+        if plan.question is None:
+            model: WritingModel = CaptioningModel(
+                parts, streams[plan.image], plan.prompt, plan.method, plan.smoothing
+            )
+        else:
+            both = (streams[plan.image], streams[plan.question])
+            opening = backbone.opening(parts)
+            model = AnsweringModel(parts, both, opening, plan.method, plan.smoothing)
+    return model.to(plan.device).eval()
+
+
+def method_of(choice: str | Method) -> Method:
+    return resolve("methods", choice)() if isinstance(choice, str) else choice
+
+
+def blip_of(choice: object) -> Blip:
+    """The network by its source or spec. SpecError: a backbone without a decoder."""
+    if isinstance(choice, Blip):
+        return choice
+    if isinstance(choice, str):
+        return Blip(choice)
+    raise SpecError(
+        f"writing needs a network with a decoder, such as Blip(...), got {choice!r}; without one, frequent "
+        "answers can be told apart by a MultimodalClassifier over the picture and the question"
+    )
+
+
+def schema_of(
+    frame: pd.DataFrame, kinds: dict[str, Kind], root: Path | None, max_files: int
+) -> Schema:
+    """Of the columns that are read, whose kinds are known by their roles."""
+    own = cast(pd.DataFrame, frame[list(kinds)])
+    return guess_schema(own, root=root, column_types=kinds, max_files=max_files)
+
+
+def table_of(found: Mapping[str, Answered | Captioned], metric: str) -> pd.DataFrame:
+    """Every number of each model with its interval; a warning where `metric` became worse by training."""
+    rows = [
+        {
+            "metric": name,
+            "model": model,
+            **asdict(estimate),
+            "rows": of.rows,
+            "protocol": of.protocol,
+        }
+        for model, of in found.items()
+        for name, estimate in of.estimates.items()
+    ]
+    if "zero-shot" in found:
+        now, was = (found[m].estimates[metric].value for m in ("adapted", "zero-shot"))
+        if now < was:
+            warnings.warn(
+                f"{metric} is {now:.3f} after training and was {was:.3f} before it; lower "
+                "training.learning_rate, or use the network as it is",
+                stacklevel=3,
+            )
+    return pd.DataFrame(rows).set_index(["metric", "model"])
+
+
+def _demand(feed: Feed) -> None:
+    (name,) = feed.encoders
+    bad = [
+        BadCell(feed.frame.index[i], int(feed.places[i]), name, "", "missing")
+        for i in np.flatnonzero(~feed.present[name])
+    ]
+    if bad:
+        raise CellError(
+            f"every row must have its {name!r}, {len(bad)} are missing:\n"
+            f"{listing(bad, lambda b: f'{b.where}: {b.column} missing')}\nLeave these rows out"
+        )
+
+
+def warn_outside(answers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    known = set(answers)
+    outside = [text for row in rows for text in row if text not in known]
+    if outside:
+        _log.warning(
+            "%d of %d answers, %d different ones, are outside the list of %d and can never be ranked, "
+            "such as %r", len(outside), sum(map(len, rows)), len(set(outside)), len(answers), outside[0],
+        )  # fmt: skip
+
+
+def _identity(plan: WritingPlan, model: WritingModel, parts: Sequence[pd.DataFrame]) -> str:
+    told: list[Any] = [plan.method.to_dict(), plan.backbone.to_dict(), plan.schema.to_dict()]
+    told += [plan.image, plan.question, plan.text, plan.prompt, plan.smoothing]
+    told += [model.encoder(s).origin().sha256 for s in model.streams]
+    told += [table_digest(part) for part in parts]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.trained_state().items()):  # a donor's are others
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

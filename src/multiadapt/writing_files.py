@@ -1,0 +1,192 @@
+"""Save and load answerers and captioners: a folder as `artifact` writes it, with the trained tensors only."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from multiadapt import __version__
+from multiadapt.artifact import golden_cells, read_json, read_tensors, write_tensors, write_whole
+from multiadapt.crossmodal._adopt import Donor, served
+from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal.blip import Blip
+from multiadapt.data.schema import Schema
+from multiadapt.errors import ArtifactError, EncoderError, SpecError
+from multiadapt.methods._base import Method, Training
+from multiadapt.writing import FittedWriter, WritingPlan, blip_of, model_of
+
+__all__ = ["load_writer", "read_donor", "save_writer"]
+
+FORMAT = 1
+_SEED, _ROWS = 20_011, 3
+_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+
+
+def save_writer(fitted: FittedWriter, folder: str | Path) -> None:
+    """Write the artifact; an earlier artifact there is replaced as a whole, any other folder refused."""
+    write_whole(Path(folder), lambda part: _write(fitted, part))
+
+
+def load_writer(
+    folder: str | Path,
+    kind: Literal["answering", "captioning"],
+    device: torch.device,
+    backbone: Blip | None = None,
+) -> FittedWriter:
+    """A saved writer, checked on its golden rows; `backbone` says where the network has moved to.
+
+    ArtifactError: a file is missing or altered, or the network's weights are not the saved ones.
+    """
+    folder = Path(folder)
+    config = read_json(folder / "config.json")
+    if config.get("kind") != kind or config.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{folder} holds a model for {config.get('kind', 'tables')!r} of format "
+            f"{config.get('format')!r}; this version ({__version__}) reads {kind} of format {FORMAT} here"
+        )
+    try:
+        fitted = _rebuilt(folder, config, backbone)
+        _check(fitted, config["golden"], folder)
+    except (KeyError, TypeError, AttributeError, SpecError) as error:
+        raise ArtifactError(
+            f"{folder / 'config.json'} is damaged: {error!r}; restore it from a copy, or fit again"
+        ) from error
+    fitted.plan = replace(fitted.plan, device=device)
+    fitted.model.to(device)
+    return fitted
+
+
+def read_donor(folder: str | Path) -> Donor:
+    """What a saved retriever, answerer or captioner learned, for another task to begin from."""
+    folder = Path(folder)
+    config = read_json(folder / "config.json")
+    if not {"method", "base", "kinds", "served"} <= config.keys():
+        raise ArtifactError(
+            f"{folder} must hold a saved retriever, answerer or captioner of a vision-language network"
+        )
+    return Donor(
+        str(folder),
+        config["method"],
+        config["base"],
+        config["kinds"],
+        config["served"],
+        read_tensors(folder / "adapter.safetensors"),
+    )
+
+
+def _write(fitted: FittedWriter, folder: Path) -> None:
+    folder.mkdir()
+    plan, model = fitted.plan, fitted.model
+    write_tensors(model.trained_state(), folder / "adapter.safetensors")
+    config = {
+        "kind": "captioning" if plan.question is None else "answering",
+        "format": FORMAT,
+        "multiadapt": __version__,
+        "method": plan.method.to_dict(),
+        "backbone": plan.backbone.to_dict(),
+        "training": plan.training.to_dict(),
+        "schema": plan.schema.to_dict(),
+        "image": plan.image,
+        "question": plan.question,
+        "text": plan.text,
+        "answers": plan.answers,
+        "origin": asdict(model.encoder(plan.image).origin()),
+        "base": model.base,
+        "kinds": model.kinds(),
+        "served": served(model),
+        "seed": plan.seed,
+        "options": {
+            "prompt": plan.prompt,
+            "smoothing": plan.smoothing,
+            "validation": plan.validation,
+            "on_error": plan.on_error,
+            "memory": plan.memory,
+        },
+        "info": fitted.info,
+        "golden": {
+            "tolerance": _TOLERANCE[plan.training.precision],
+            "losses": _golden(fitted).tolist(),
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_card(fitted, config), encoding="utf-8")
+
+
+def _card(fitted: FittedWriter, config: Mapping[str, Any]) -> str:
+    plan, origin = fitted.plan, config["origin"]
+    parts = "\n".join(
+        f"| {p.part} | {p.trainable:,} | {p.frozen:,} |" for p in fitted.model.parts()
+    )
+    reads = plan.image if plan.question is None else f"{plan.image} and {plan.question}"
+    return (
+        f"# {config['kind'].capitalize()}: {reads} to {plan.text}\n\n"
+        f"Trained with multiadapt {__version__} by {plan.method.name} on {fitted.info.get('rows', '?')} "
+        "rows. The frozen network is not in this folder:\n\n"
+        f"- {origin['source']} ({origin['licence']}), SHA-256 {origin['sha256'][:16]}...\n\n"
+        f"| part | trained | frozen |\n|---|---|---|\n{parts}\n"
+    )
+
+
+def _rebuilt(folder: Path, config: Mapping[str, Any], moved: Blip | None) -> FittedWriter:
+    answers = config["answers"]
+    plan = WritingPlan(
+        method=Method.from_dict(config["method"]),
+        backbone=moved or blip_of(BackboneSpec.from_dict(config["backbone"])),
+        training=Training.from_dict(config["training"]),
+        schema=Schema.from_dict(config["schema"]),
+        image=config["image"],
+        question=config["question"],
+        text=config["text"],
+        answers=None if answers is None else tuple(answers),
+        root=None,
+        seed=config["seed"],
+        device=torch.device("cpu"),
+        **config["options"],
+    )
+    try:
+        model = model_of(plan)
+    except EncoderError as error:
+        raise ArtifactError(
+            f"the network of {folder} cannot be opened: {error}. Where it has moved, name its place: "
+            "load(folder, backbone=...)"
+        ) from error
+    was, now = config["origin"]["sha256"], model.encoder(plan.image).origin().sha256
+    if was != now:
+        raise ArtifactError(
+            f"the frozen weights must be those it was trained on: they had hash {was[:12]}, these have "
+            f"{now[:12]}; name the right ones with backbone=..."
+        )
+    model.load_trained(read_tensors(folder / "adapter.safetensors"))
+    return FittedWriter(plan, model.eval(), config["info"])
+
+
+def _golden(fitted: FittedWriter) -> np.ndarray:
+    """Losses of rows drawn from a seed, never the user's data. Always on the CPU: a GPU rounds otherwise."""
+    device, rng = fitted.plan.device, np.random.default_rng(_SEED)
+    here = FittedWriter(replace(fitted.plan, device=torch.device("cpu")), fitted.model.to("cpu"))
+    frame = pd.DataFrame(
+        {c.name: golden_cells(c, _ROWS, rng, {}) for c in here.plan.schema.columns}
+    )
+    if (
+        here.plan.question is not None
+    ):  # 4,000 letters of a golden text would be cut, with a warning
+        frame[here.plan.question] = ["old", "Blue or red", "42.5"]
+    found = here.losses(frame, Path(), [["red"], ["Blue 42"], ["old"]])
+    fitted.model.to(device)
+    return found
+
+
+def _check(fitted: FittedWriter, golden: Mapping[str, Any], folder: Path) -> None:
+    expected = np.asarray(golden["losses"], dtype=np.float64)
+    gap = float(np.abs(expected - _golden(fitted)).max())
+    limit = golden["tolerance"] * max(1.0, float(np.abs(expected).max()))
+    if not gap <= limit:
+        raise ArtifactError(
+            f"{folder} does not reproduce its golden rows: losses differ by {gap:.3g}, allowed is "
+            f"{limit:.3g}; the files were altered or a library changed what the network computes"
+        )
