@@ -1,6 +1,7 @@
 """Retrieval from a table of pairs: captions of coloured squares, through a tiny BLIP and through two encoders."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,8 @@ from multiadapt.crossmodal._pairs import paired
 from multiadapt.crossmodal._retrieval import _cross_entropy, _drawn, _same
 from multiadapt.data.reading import Reading
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError
-from multiadapt.retrieving import _logits
+from multiadapt.retriever import _warn_worse
+from multiadapt.retrieving import Part, _divided, _logits
 from multiadapt.spec import names
 
 COLOURS = {"w7": (220, 30, 30), "w8": (30, 200, 40), "w9": (40, 60, 230), "w10": (230, 220, 40)}
@@ -124,7 +126,8 @@ def test_search_finds_what_embed_says(
     fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path, tmp_path: Path
 ) -> None:
     photos = table.drop_duplicates("photo").set_index("photo", drop=False)
-    index = fitted.index(photos, root=pictures)
+    index = fitted.index(table, root=pictures)
+    assert len(index) == len(photos)
     found = fitted.search(index, "w7 w20 w30", k=3)
     near = (
         fitted.embed(photos, "target", root=pictures)
@@ -308,7 +311,7 @@ def test_what_cannot_be_paired_is_refused(table: pd.DataFrame, pictures: Path) -
         retriever().fit(table, query="caption", target="picture", root=pictures)
     with pytest.raises(SpecError, match="two columns"):
         retriever().fit(table, query="photo", target="photo", root=pictures)
-    with pytest.raises(SchemaError, match="at least 2 pairs, got 1"):
+    with pytest.raises(SchemaError, match="at least 2 different queries and targets, got 1 rows"):
         retriever().fit(table.iloc[:1], query="caption", target="photo", root=pictures)
     with pytest.raises(SchemaError, match="declared as categorical"):
         retriever(column_types={"caption": "categorical"}).fit(
@@ -349,4 +352,80 @@ def test_pairs_are_matched_as_one_by_one(
         (other,) = feeds.targets.batches([picture[i : i + 1]])
         with torch.inference_mode():
             pair = model.matched(one["caption"], model.sight(model.tokens(other)))[0]
-        assert together[i] == pytest.approx(float(pair[1] - pair[0]), abs=1e-5)
+        assert together[i] == pytest.approx(float(pair[1]), abs=1e-5)
+
+
+@pytest.mark.parametrize(("query", "target"), [("caption", "photo"), ("photo", "caption")])
+def test_nothing_stands_on_both_sides_of_validation(
+    query: str, target: str, table: pd.DataFrame, pictures: Path
+) -> None:
+    model = retriever(training=QUICK.with_params(epochs=1), validation=0.2)
+    plan = model.fit(table, query=query, target=target, root=pictures).fitted_.plan
+    kept, held = _divided(plan, Part(table, np.arange(len(table))))
+    assert held is not None
+    for column in (query, target):
+        assert not set(kept.frame[column]) & set(held.frame[column])
+
+
+def test_rows_are_grouped_by_all_they_share() -> None:
+    frame = pd.DataFrame({"q": ["a", "b", "b", "c"], "t": ["x", "x", "y", "z"]})
+    pairs = paired(frame, "q", "t")
+    assert pairs.groups.tolist() == [0, 0, 0, pairs.groups[3]]
+    assert pairs.groups[3] != 0
+    assert [len(set(side.tolist())) for side in pairs.of_side] == [2, 2]
+
+
+def test_paths_are_cells_like_their_texts(table: pd.DataFrame) -> None:
+    as_paths = table.assign(photo=table["photo"].map(Path))
+    assert len(paired(as_paths, "caption", "photo").targets) == 40
+
+
+def test_too_few_pairs_to_hold_some_out_train_on_all(
+    table: pd.DataFrame, pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = table.iloc[[0, 20]]
+    model = retriever(training=QUICK.with_params(epochs=1))
+    model.fit(few, query="caption", target="photo", root=pictures)
+    assert "too few to hold some out" in caplog.text
+    assert model.fitted_.info["validation_rows"] == 0
+
+
+def test_a_side_that_is_none_is_refused(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path
+) -> None:
+    with pytest.raises(SpecError, match="side must be 'query'"):
+        fitted.embed(table, "caption", root=pictures)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="k must be at least 0"):
+        fitted.evaluate(table, k=-3, root=pictures)
+    with pytest.raises(SchemaError, match="at least one pair"):
+        fitted.evaluate(table.iloc[:0], root=pictures)
+    with pytest.raises(SchemaError, match="at least one cell"):
+        fitted.index([], root=pictures)
+
+
+def test_validation_pairs_lie_beside_the_training_pairs(
+    table: pd.DataFrame, pictures: Path, tmp_path: Path
+) -> None:
+    table.iloc[:8].to_csv(tmp_path / "val.csv", index=False)
+    train = pictures / "train.csv"
+    table.to_csv(train, index=False)
+    with pytest.raises(SpecError, match="must be relative to the training table's folder"):
+        retriever().fit(train, query="caption", target="photo", val_data=tmp_path / "val.csv")
+    train.unlink()
+
+
+def test_a_picture_itself_can_be_searched_for(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path
+) -> None:
+    index = fitted.index(table, root=pictures)
+    pixels = np.asarray(Image.open(pictures / "w7-0.png"))
+    found = fitted.search(index, pixels, k=1, side="target")
+    assert list(found["id"]) == ["w7-0.png"]
+
+
+def test_a_training_that_made_it_worse_is_told() -> None:
+    def says(value: float) -> list[object]:
+        return [SimpleNamespace(way="a to b", estimates={"r@1": SimpleNamespace(value=value)})]
+
+    with pytest.warns(UserWarning, match=r"R@1 is 0\.100 after training and was 0\.300"):
+        _warn_worse(says(0.1), says(0.3))

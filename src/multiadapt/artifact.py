@@ -34,6 +34,7 @@ from multiadapt.types import Column, Stream
 
 __all__ = [
     "FORMAT",
+    "check_kind",
     "check_place",
     "fetch",
     "golden_cells",
@@ -103,6 +104,31 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ArtifactError(f"{path} must hold a JSON object, got {type(found).__name__}")
     return found
+
+
+_KINDS = {
+    "retriever": (
+        "a retriever",
+        "CrossModalRetriever.load, or in a shell multiadapt evaluate, embed, index and search",
+    ),
+    "answering": ("an answerer of questions", "QuestionAnswerer.load"),
+    "captioning": ("a captioner", "Captioner.load"),
+    None: ("a model for the rows of tables", "multiadapt.load, or in a shell multiadapt predict"),
+}
+"""What a folder holds by the kind in its config.json, and what opens it."""
+
+
+def check_kind(folder: Path, config: Mapping[str, Any], kind: str | None) -> None:
+    """ArtifactError: the folder holds a model of another kind; None is one for the rows of tables."""
+    held = config.get("kind")
+    if held == kind:
+        return
+    if held not in _KINDS:
+        raise ArtifactError(
+            f"{folder} holds a model of kind {held!r}, which this version ({__version__}) does not know"
+        )
+    what, instead = _KINDS[held]
+    raise ArtifactError(f"{folder} holds {what}, not {_KINDS[kind][0]}; open it with {instead}")
 
 
 def load(
@@ -207,6 +233,7 @@ def _config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ArtifactError(f"{folder} is no saved model: it has no config.json")
     config = read_json(path)
+    check_kind(folder, config, None)
     if config.get("format") not in _READ:
         raise ArtifactError(
             f"{path} has format {config.get('format')!r}; this version ({__version__}) reads "

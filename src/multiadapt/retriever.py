@@ -1,6 +1,8 @@
 """scikit-learn face of retrieval: find the picture to a sentence, the sentence to a picture."""
 
+import warnings
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -10,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._pairs import distinct
 from multiadapt.crossmodal._retrieval import Contrast
 from multiadapt.crossmodal.blip import Blip
 from multiadapt.crossmodal.dual import Dual
@@ -115,6 +118,8 @@ class CrossModalRetriever(BaseEstimator):
         if query == target:
             raise SpecError(f"query and target must be two columns, got {query!r} twice")
         train, held = _parts(table, split_column, val_data, root)
+        if held is not None:
+            Roles([query, target]).check(held.frame)
         schema = self._schema(train.frame, query, target, table.root)
         plan = self._plan(schema, query, target, table.root)
         parts = [_conformed(schema, part) for part in (train, held)]
@@ -123,10 +128,11 @@ class CrossModalRetriever(BaseEstimator):
             self.fitted_ = fit_pairs(plan, cast(Part, parts[0]), parts[1], session=session)
         return self
 
-    def embed(
-        self, X: Source, side: Literal["query", "target"], *, root: str | Path | None = None
-    ) -> np.ndarray:
-        """(b, e) float32, a vector of length 1 of each row's cell of this side, in the rows' order."""
+    def embed(self, X: Source, side: str, *, root: str | Path | None = None) -> np.ndarray:
+        """(b, e) float32, a vector of length 1 of each row's cell, in the rows' order.
+
+        `side` is "query" or "target".
+        """
         fitted, table = self._fit(), opened(X, root)
         column = fitted.columns(side)
         Roles([column]).check(table.frame)
@@ -175,19 +181,28 @@ class CrossModalRetriever(BaseEstimator):
         X: Source,
         ids: Sequence[Id] | None = None,
         *,
-        side: Literal["query", "target"] = "target",
+        side: str = "target",
         kind: str = "exact",
         root: str | Path | None = None,
         **options: Any,
     ) -> VectorIndex:
-        """The cells of one side in an index that `search` looks through; `ids` default to the rows' labels.
+        """The cells of one side in an index that `search` looks through.
 
-        `X` is a table, or a list of cells. `kind` is exact, hnsw or ivf (FAISS) or lance (LanceDB).
+        `X` is a table, or a list of cells. Without `ids` each different cell is kept once, under its own text;
+        cells that are no text, such as arrays, under their rows' labels. `kind` is exact, hnsw or ivf (FAISS) or lance (LanceDB).
         """
         fitted = self._fit()
         table = self._cells(X, side, root)
-        vectors = fitted.vectors(table.frame, side, table.root)
-        names = list(table.frame.index) if ids is None else list(ids)
+        frame = table.frame
+        if len(frame) == 0:
+            raise SchemaError("there must be at least one cell to put into an index, got none")
+        column = fitted.columns(side)
+        if ids is None:
+            frame = frame.iloc[distinct(frame[column])[0]]
+        texts = [isinstance(cell, (str, PathLike)) for cell in frame[column]]
+        own = [fspath(cell) for cell in frame[column]] if all(texts) else list(frame.index)
+        vectors = fitted.vectors(frame, side, table.root)
+        names = own if ids is None else list(ids)
         return build_index(names, vectors, made_by=fitted.made_by, kind=kind, **options)
 
     def open_index(self, folder: str | Path) -> VectorIndex:
@@ -200,10 +215,10 @@ class CrossModalRetriever(BaseEstimator):
         X: Any,
         k: int = 10,
         *,
-        side: Literal["query", "target"] = "query",
+        side: str = "query",
         root: str | Path | None = None,
     ) -> pd.DataFrame | list[pd.DataFrame]:
-        """The k nearest of the index to a cell (a sentence, a picture's path), or a frame for each of several.
+        """The k nearest of the index to a cell (a sentence, a picture or its path), or a frame for each of several.
 
         Best first, with columns `id` and `score`, the cosine similarity.
         """
@@ -212,7 +227,9 @@ class CrossModalRetriever(BaseEstimator):
             raise SpecError(
                 "the index holds vectors of another model or adapter; make it again with index()"
             )
-        single = isinstance(X, (str, Path)) and side in ("query", "target")
+        fitted.columns(side)
+        several = isinstance(X, (list, tuple, pd.Series, pd.DataFrame))
+        single = not several
         table = self._cells([X] if single else X, side, root)
         found: Found = index.search(fitted.vectors(table.frame, side, table.root), k)
         frames = [
@@ -252,7 +269,7 @@ class CrossModalRetriever(BaseEstimator):
         model.fitted_ = fitted
         return model
 
-    def _cells(self, X: Any, side: Literal["query", "target"], root: str | Path | None) -> Table:
+    def _cells(self, X: Any, side: str, root: str | Path | None) -> Table:
         """A table with one side's column; a list of cells becomes one."""
         column = self._fit().columns(side)
         if isinstance(X, (list, tuple, pd.Series)):
@@ -337,8 +354,13 @@ def _parts(
         return train, held
     if held is not None:
         raise SpecError(f"both val_data and 'val' rows of {split_column!r} are given; give one")
-    frame = opened(val_data, root).frame
-    return train, Part(frame, np.arange(len(frame)))
+    given = opened(val_data, root)
+    if given.root is not None and given.root != table.root:
+        raise SpecError(
+            f"files of val_data must be relative to the training table's folder {table.root}, but it lies "
+            f"in {given.root}; pass root= with a folder that holds both"
+        )
+    return train, Part(given.frame, np.arange(len(given.frame)))
 
 
 def _conformed(schema: Schema, part: Part | None) -> Part | None:
@@ -350,8 +372,6 @@ def _warn_worse(adapted: Any, before: Any) -> None:
     for one, other in zip(adapted, before, strict=True):
         now, was = one.estimates["r@1"].value, other.estimates["r@1"].value
         if now < was:
-            import warnings
-
             warnings.warn(
                 f"{one.way}: R@1 is {now:.3f} after training and was {was:.3f} before it; lower "
                 "training.learning_rate, or use the network as it is",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +20,19 @@ from multiadapt.data.digest import table_digest
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
 from multiadapt.data.splits import holdout
-from multiadapt.errors import CellError, SchemaError
+from multiadapt.errors import CellError, SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
-from multiadapt.tasks._retrieval_metrics import Retrieved, measured, ranks_both_ways, relevance
+from multiadapt.tasks._retrieval_metrics import (
+    Retrieved,
+    best_ranks,
+    measured,
+    ranks_both_ways,
+    relevance,
+)
 from multiadapt.training import Data, Session, train
+
+_log = logging.getLogger("multiadapt")
 
 __all__ = ["FittedRetriever", "PairPlan", "Part", "Protocol", "fit_pairs", "model_of"]
 
@@ -35,7 +44,11 @@ class Protocol:
     k: int = 128
     """So many of the nearest are told apart by the cross-modal pass, where there is one; 0: none."""
     beta: float = 1.0
-    """Weight of the similarity beside the cross-modal pass's logit."""
+    """Weight of the similarity beside the cross-modal pass's logit of a match."""
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise SpecError(f"k must be at least 0, got {self.k}")
 
 
 @dataclass(frozen=True)
@@ -85,24 +98,28 @@ class FittedRetriever:
     model: RetrievalModel
     info: dict[str, Any] = field(default_factory=dict)
 
-    def columns(self, side: Literal["query", "target"]) -> str:
+    def columns(self, side: str) -> str:
+        if side not in ("query", "target"):
+            raise SpecError(
+                f"side must be 'query' ({self.plan.query!r}) or 'target' ({self.plan.target!r}), got "
+                f"{side!r}"
+            )
         return self.plan.query if side == "query" else self.plan.target
 
     def feed(
         self,
         frame: pd.DataFrame,
-        side: Literal["query", "target"],
+        side: str,
         reading: Reading,
         places: Int[np.ndarray, " b"] | None = None,
     ) -> Feed:
         """Of one side's column; `places` tell where the rows stand in the caller's table."""
         column = self.columns(side)
         encoder = {column: self.model.encoder(column)}
-        feed = Feed(
+        return Feed(
             encoder, frame, reading, self.model.cuts(), self.plan.device, {},
-            int(self.plan.memory * 1e9), places,
+            int(self.plan.memory * 1e9 / 2), places,
         )  # fmt: skip
-        return feed
 
     def paired(self, pairs: Pairs, reading: Reading) -> PairFeed:
         """Both sides, read and as far computed as they are frozen."""
@@ -116,7 +133,7 @@ class FittedRetriever:
         return PairFeed(*feeds, pairs)
 
     def vectors(
-        self, frame: pd.DataFrame, side: Literal["query", "target"], root: Path | None
+        self, frame: pd.DataFrame, side: str, root: Path | None
     ) -> Float[np.ndarray, "b e"]:
         """A vector of length 1 of every row's cell."""
         reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
@@ -130,6 +147,8 @@ class FittedRetriever:
         self, frame: pd.DataFrame, root: Path | None, protocol: Protocol, seed: int
     ) -> tuple[Retrieved, Retrieved]:
         """How well queries find their targets in this table, and targets their queries."""
+        if len(frame) == 0:
+            raise SchemaError("there must be at least one pair to measure retrieval on, got none")
         reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
         feeds = self.paired(paired(frame, self.plan.query, self.plan.target), reading)
         reading.finish()
@@ -145,20 +164,19 @@ class FittedRetriever:
         if self.model.matches and protocol.k > 0:
             forward = _matched(self.model, feeds, near, protocol, turned=False)
             backward = _matched(self.model, feeds, near, protocol, turned=True)
-            note = (
-                f"the nearest {protocol.k} by match logit + {protocol.beta:g} x cosine similarity"
-            )
+            k = min(protocol.k, max(near.shape))
+            note = f"the nearest {k} by match logit + {protocol.beta:g} x cosine similarity"
         there = relevance(pairs.relevant, len(pairs.targets))
         back = there.turned()
         words = (self.plan.query, self.plan.target)
         return (
             measured(
-                ranks_both_ways(forward, there)[0], there.pool, way=" to ".join(words),
-                groups=_groups(pairs), note=note, seed=seed,
+                best_ranks(forward, there), there.pool, way=" to ".join(words),
+                groups=pairs.of_side[0].tolist(), note=note, seed=seed,
             ),
             measured(
-                ranks_both_ways(backward, back)[0], back.pool, way=" to ".join(words[::-1]),
-                note=note, seed=seed,
+                best_ranks(backward, back), back.pool, way=" to ".join(words[::-1]),
+                groups=pairs.of_side[1].tolist(), note=note, seed=seed,
             ),
         )  # fmt: skip
 
@@ -182,9 +200,10 @@ def fit_pairs(
     plan: PairPlan, rows: Part, held: Part | None, *, session: Session
 ) -> FittedRetriever:
     """Train on pairs; some targets are held out to stop early on where no rows for that are given."""
-    if len(rows) < 2:
-        raise SchemaError(f"a table to fit must have at least 2 pairs, got {len(rows)}")
-    if held is None and plan.validation > 0:
+    _check_several(rows, plan, "to fit")
+    if held is not None:
+        _check_several(held, plan, "to stop early on")
+    elif plan.validation > 0:
         rows, held = _divided(plan, rows)
     model = model_of(plan, len(rows))
     fitted = FittedRetriever(plan, model)
@@ -225,11 +244,37 @@ def model_of(plan: PairPlan, rows: int) -> RetrievalModel:
     return model.to(plan.device).eval()
 
 
-def _divided(plan: PairPlan, rows: Part) -> tuple[Part, Part]:
-    """All rows of a target stay on one side."""
-    groups = rows.pairs(plan).target
-    kept, held = holdout(len(rows), fraction=plan.validation, seed=plan.seed, groups=groups)
-    return rows.take(kept), rows.take(held)
+def _divided(plan: PairPlan, rows: Part) -> tuple[Part, Part | None]:
+    """Rows that share a query or a target stay on one side. Nothing is held out where too few would be:
+    among pairs of one target nothing can be mistaken."""
+    pairs = rows.pairs(plan)
+    if len(np.unique(pairs.groups)) > 1:
+        share = {"fraction": plan.validation, "seed": plan.seed, "groups": pairs.groups}
+        kept, held = (rows.take(at) for at in holdout(len(rows), **share))
+        if _several(kept, plan) and _several(held, plan):
+            return kept, held
+    _log.warning(
+        "these %d pairs are too few to hold some out: training ends after %d epochs, whatever it has "
+        "learned; give val_data",
+        len(rows),
+        plan.training.epochs,
+    )
+    return rows, None
+
+
+def _several(rows: Part, plan: PairPlan) -> bool:
+    """Whether something can be mistaken: there are two queries and two targets."""
+    pairs = rows.pairs(plan)
+    return min(len(pairs.queries), len(pairs.targets)) > 1
+
+
+def _check_several(rows: Part, plan: PairPlan, what: str) -> None:
+    if not _several(rows, plan):
+        pairs = rows.pairs(plan)
+        raise SchemaError(
+            f"a table {what} must have at least 2 different queries and targets, got {len(rows)} rows with "
+            f"{len(pairs.queries)} and {len(pairs.targets)}"
+        )
 
 
 def _check_whole(feeds: PairFeed) -> None:
@@ -298,7 +343,7 @@ def _matched(
 def _logits(
     model: RetrievalModel, texts: Feed, pictures: Feed, text: np.ndarray, picture: np.ndarray
 ) -> Float[np.ndarray, " p"]:
-    """How much more each text matches its picture than not."""
+    """The cross-modal pass's logit of a match, of each text with its picture."""
     found = np.zeros(len(text))
     blocks = pictures.in_order(_PICTURES)
     with torch.inference_mode():
@@ -309,7 +354,7 @@ def _logits(
             for part, read in zip(parts, texts.batches([text[p] for p in parts]), strict=True):
                 there = torch.from_numpy(picture[part] - block[0]).to(sight.x.device)
                 pair = model.matched(read[model.texts], sight.rows(there)).float()
-                found[part] = (pair[:, 1] - pair[:, 0]).cpu().numpy()
+                found[part] = pair[:, 1].cpu().numpy()
     return found
 
 
@@ -327,11 +372,6 @@ def _recall(pairs: Pairs) -> Any:
         return float(np.mean([(r == 1).mean() for r in ranks]))
 
     return measure
-
-
-def _groups(pairs: Pairs) -> np.ndarray:
-    """Queries of one target belong together."""
-    return np.array([hits[0] for hits in pairs.relevant])
 
 
 def _identity(plan: PairPlan, model: RetrievalModel, parts: list[pd.DataFrame]) -> str:

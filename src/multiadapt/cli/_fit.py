@@ -14,10 +14,9 @@ __all__ = ["fit"]
 @click.argument("table", type=TABLE)
 @click.option(
     "--method",
-    default="ti-adapter",
-    show_default=True,
     metavar="NAME",
-    help="What is trained; `multiadapt methods` lists them.",
+    help="What is trained; `multiadapt methods` lists them.  [default: ti-adapter, and uniadapter with "
+    "--task retrieval]",
 )
 @estimator_options
 @click.option("--val", type=TABLE, help="A table of rows to validate on.")
@@ -37,7 +36,7 @@ __all__ = ["fit"]
     "an encoder for each side.",
 )
 def fit(
-    *, method: str, val: Path | None, time_limit: float | None, resume: bool, out: Path | None,
+    *, method: str | None, val: Path | None, time_limit: float | None, resume: bool, out: Path | None,
     query: str | None, find: str | None, backbone: str | None, **given: Any,
 ) -> None:  # fmt: skip
     """Train on TABLE (CSV, Parquet or Arrow) and save what was trained.
@@ -58,7 +57,7 @@ def fit(
         from multiadapt.cli import _pairing
 
         _pairing.fit_retriever(
-            request, method, query=query, find=find, backbone=backbone, val=val,
+            request, method or "uniadapter", query=query, find=find, backbone=backbone, val=val,
             time_limit=time_limit, resume=resume, out=out,
         )  # fmt: skip
         return
@@ -67,4 +66,6 @@ def fit(
     request.need_label()
     from multiadapt.cli import _running
 
-    _running.fit(request, method, val=val, time_limit=time_limit, resume=resume, out=out)
+    _running.fit(
+        request, method or "ti-adapter", val=val, time_limit=time_limit, resume=resume, out=out
+    )

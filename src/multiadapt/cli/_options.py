@@ -19,6 +19,7 @@ __all__ = [
     "estimator_options",
     "json_option",
     "mask_option",
+    "network_option",
     "on_error_option",
     "pairs",
     "root_option",
@@ -110,7 +111,8 @@ set_option = click.option(
     callback=_values,
     metavar="OPTION=VALUE",
     help="An option of the method (image.variant=bc1), of the recipe (training.epochs=5), of the "
-    "task (task.metric=roc_auc) or of a named encoder (encoders.image.size=128). May be repeated; "
+    "task (task.metric=roc_auc), of a named encoder (encoders.image.size=128) or, with --task "
+    "retrieval, of its loss (contrast.momentum=.9). May be repeated; "
     "`multiadapt methods NAME` lists them.",
 )
 where_option = click.option(
@@ -125,6 +127,11 @@ on_error_option = click.option(
     default="raise",
     show_default=True,
     help="What an unreadable cell is: an error, or missing and listed.",
+)
+network_option = click.option(
+    "--backbone",
+    metavar="SOURCE",
+    help="Of a retriever: where its frozen network lies now, if it has moved.",
 )
 device_option = click.option(
     "--device", help="cpu, cuda, cuda:1 ...  [default: a GPU where there is one]"

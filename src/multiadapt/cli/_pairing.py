@@ -12,17 +12,21 @@ from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
 from multiadapt.cli._setting import changed, divided, encoders, method_of
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._retrieval import Contrast
 from multiadapt.crossmodal.blip import Blip
 from multiadapt.data.tables import read_table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
+from multiadapt.methods._pretrained import check_method
 from multiadapt.retriever import RECIPE, CrossModalRetriever
 
 __all__ = ["fit_retriever"]
 
 Backbone: TypeAlias = Mapping[str, str | EncoderSpec] | BackboneSpec
 
-_IDLE = ("label", "target", "class_weight", "separator", "metric", "groups", "sample_weight")
+_IDLE = (
+    "label", "target", "class_weight", "separator", "metric", "groups", "sample_weight", "join_text",
+)  # fmt: skip
 """Options of other tasks."""
 
 
@@ -46,11 +50,17 @@ def fit_retriever(
         raise SpecError(f"--task retrieval has no use for {options}: leave it out")
     if out is not None:
         check_place(out)
-    parts = divided(request.changes)
+    parts = divided(request.changes, pairs=True)
+    if parts["task"]:
+        idle = " and ".join(f"--set task.{name}" for name in parts["task"])
+        raise SpecError(f"--task retrieval has no use for {idle}: leave it out")
+    spec = method_of(method, parts["method"])
+    check_method(spec)
     model = CrossModalRetriever(
-        method_of(method, parts["method"]),
+        spec,
         backbone=_backbone(request, backbone, parts["encoders"]),
         training=changed(RECIPE, parts["training"]),
+        contrast=changed(Contrast(), parts["contrast"]),
         column_types=dict(request.column_type) or None,  # type: ignore[arg-type]
         seed=request.seed,
         validation=request.validation,

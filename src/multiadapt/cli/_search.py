@@ -10,6 +10,7 @@ from multiadapt.cli._options import (
     TABLE,
     device_option,
     json_option,
+    network_option,
     root_option,
     where_option,
 )
@@ -25,9 +26,6 @@ side_option = click.option(
     default="target",
     show_default=True,
     help="Which of the two columns that the retriever was fitted on.",
-)
-network_option = click.option(
-    "--backbone", metavar="SOURCE", help="Where the frozen network lies now, if it has moved."
 )
 
 
@@ -46,7 +44,7 @@ def embed(
 ) -> None:  # fmt: skip
     """Write a vector of length 1 for every row of TABLE, made by the retriever MODEL.
 
-    The file has the columns `row`, counted from 0, and `vector`.
+    The file has the columns `row`, counted from 0 in the whole TABLE, and `vector`.
     """
     import pandas as pd
 
@@ -57,9 +55,11 @@ def embed(
     if out.suffix != ".parquet":
         raise SpecError(f"--out must end in .parquet, vectors are no text; got {out.name!r}")
     retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
-    rows = read_table(table, where=where, root=root)
+    whole = read_table(table, root=root)
+    numbered = whole.frame.reset_index(drop=True)  # a Parquet file may have labels of its own
+    rows = read_table(numbered, where=where, root=whole.root)
     vectors = retriever.embed(rows.frame, side, root=rows.root)  # type: ignore[arg-type]
-    pd.DataFrame({"row": range(len(vectors)), "vector": list(vectors)}).to_parquet(out, index=False)
+    pd.DataFrame({"row": rows.frame.index, "vector": list(vectors)}).to_parquet(out, index=False)
     click.echo(f"{len(vectors)} vectors in {out}", err=True)
 
 
@@ -88,7 +88,8 @@ def index(
 ) -> None:  # fmt: skip
     """Put the cells of TABLE into an index that `multiadapt search` looks through.
 
-    Each distinct cell is kept once, under its own text unless --id names a column.
+    Each distinct cell is kept once, under its own text. With --id each distinct pair of a name and a
+    cell is kept, and no name may stand for two cells.
     """
     from multiadapt.data.tables import read_table
     from multiadapt.gather import Roles
@@ -98,7 +99,7 @@ def index(
     own = retriever.fitted_.columns(side)  # type: ignore[arg-type]
     rows = read_table(table, where=where, root=root)
     Roles([own] if column is None else [own, column]).check(rows.frame)
-    distinct: pd.DataFrame = rows.frame.drop_duplicates(column or own)
+    distinct: pd.DataFrame = rows.frame.drop_duplicates([column or own, own])
     made = retriever.index(
         distinct, distinct[column or own].tolist(), side=side, kind=kind, root=rows.root  # type: ignore[arg-type]
     )  # fmt: skip

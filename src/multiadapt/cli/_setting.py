@@ -20,21 +20,38 @@ MODALITIES = ("tabular", "image", "text", "audio", "video", "vector")
 """What an encoder may be named by, beside the name of a column."""
 
 
-def divided(changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Changes by what they belong to: training, task and encoders by their first word, else the method."""
-    parts: dict[str, dict[str, Any]] = {"method": {}, "training": {}, "task": {}, "encoders": {}}
+def divided(changes: Mapping[str, Any], *, pairs: bool = False) -> dict[str, dict[str, Any]]:
+    """Changes by what they belong to: training, task, encoders and contrast by their first word, else the
+    method.
+
+    `pairs`: two columns find each other, which alone has a contrast.
+    """
+    parts: dict[str, dict[str, Any]] = {
+        name: {} for name in ("method", "training", "task", "encoders", "contrast")
+    }
     for path, value in changes.items():
         head, _, rest = path.partition(".")
-        if path in ("task", "encoders") or (head == "encoders" and "." not in rest):
-            instead = f"{path}.metric" if head == "task" else f"encoders.{rest or 'image'}.size"
+        if head == "contrast" and not pairs:
             raise SpecError(
-                f"--set {path}={value}: {path} has options of its own; write --set {instead}=..."
+                f"--set {path}={value}: contrast is how two columns learn to find each other; it goes with "
+                "--task retrieval"
+            )
+        if path in ("task", "encoders", "contrast") or (head == "encoders" and "." not in rest):
+            raise SpecError(
+                f"--set {path}={value}: {path} has options of its own; write --set "
+                f"{_instead(head, rest)}=..."
             )
         if rest and head in parts and head != "method":
             parts[head][rest] = value
         else:
             parts["method"][path] = value
     return parts
+
+
+def _instead(head: str, rest: str) -> str:
+    return {"task": "task.metric", "contrast": "contrast.momentum"}.get(
+        head, f"encoders.{rest or 'image'}.size"
+    )
 
 
 def method_of(name: str, changes: Mapping[str, Any]) -> Method:

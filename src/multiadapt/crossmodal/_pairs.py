@@ -2,12 +2,16 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from multiadapt.feed import Feed
@@ -34,6 +38,22 @@ class Pairs:
     @property
     def ids(self) -> Int[Tensor, "b 2"]:
         return torch.from_numpy(np.stack([self.query, self.target], axis=1))
+
+    @cached_property
+    def groups(self) -> Int[np.ndarray, " b"]:
+        """Rows that share a query or a target, however many steps away, have one number."""
+        many = len(self.queries)
+        ends = (self.query, self.target + many)
+        whole = many + len(self.targets)
+        graph = coo_array((np.ones(len(self)), ends), shape=(whole, whole))
+        return connected_components(graph, directed=False)[1][self.query]
+
+    @property
+    def of_side(self) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " t"]]:
+        """The groups of the queries, and of the targets."""
+        found = np.zeros(len(self.queries), np.int64), np.zeros(len(self.targets), np.int64)
+        found[0][self.query], found[1][self.target] = self.groups, self.groups
+        return found
 
     @property
     def relevant(self) -> list[list[int]]:
@@ -69,9 +89,9 @@ def distinct(cells: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _key(value: Any, row: int) -> Any:
-    if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
-        return ";".join(value)
-    return value if isinstance(value, str) else (row,)
+    if isinstance(value, (list, tuple)) and all(isinstance(v, (str, PathLike)) for v in value):
+        return ";".join(fspath(v) for v in value)
+    return fspath(value) if isinstance(value, (str, PathLike)) else (row,)
 
 
 @dataclass

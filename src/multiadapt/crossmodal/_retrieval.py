@@ -252,7 +252,7 @@ class RetrievalModel(Adapted):
 
 
 def _same(one: Int[Tensor, "a 2"], other: Int[Tensor, "b 2"]) -> Float[Tensor, "a b"]:
-    """1 where a query of one row belongs to the target of another: either is equal."""
+    """1 where two rows have the same query or the same target."""
     return (one[:, None] == other[None]).any(-1).float()
 
 
@@ -266,7 +266,7 @@ def _mean(each: Float[Tensor, " b"], weight: Float[Tensor, " b"]) -> Float[Tenso
 
 def _drawn(near: Float[Tensor, "a b"], allowed: Bool[Tensor, "a b"]) -> Int[Tensor, " a"]:
     """One of the allowed columns a row, nearer ones more often."""
-    if len(near) == 0:
-        return torch.zeros(0, dtype=torch.long, device=near.device)
+    if len(near) == 0 or not bool(near.isfinite().all()):  # a loss that is not finite says so later
+        return torch.zeros(len(near), dtype=torch.long, device=near.device)
     chance = near.masked_fill(~allowed, -torch.inf).softmax(1)
     return torch.multinomial(chance, 1)[:, 0]

@@ -5,12 +5,23 @@ from collections.abc import Mapping, Sequence
 from multiadapt.adapters._base import AdapterSpec
 from multiadapt.attach import Adapter
 from multiadapt.errors import SpecError
-from multiadapt.types import Site
+from multiadapt.methods._base import Method
+from multiadapt.types import Site, Stream
 
-__all__ = ["each_pretrained", "is_pretrained", "of_pretrained", "of_tables"]
+__all__ = ["check_method", "each_pretrained", "is_pretrained", "of_pretrained", "of_tables"]
 
 OTHERS = "default"
 """The name of what streams get that are named neither themselves nor by their modality."""
+
+
+def check_method(method: Method) -> None:
+    """SpecError: the method cannot train a retriever, it leaves out texts or pictures."""
+    lost = [m for m in ("text", "image") if not method.uses(Stream(m, m, ()))]
+    if lost:
+        raise SpecError(
+            f"a retriever's method must read every kind of column; {method.name!r} leaves out "
+            f"{' and '.join(lost)}: take uniadapter, lora or frozen"
+        )
 
 
 def is_pretrained(modality: str) -> bool:
