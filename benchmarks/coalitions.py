@@ -145,7 +145,7 @@ class Runs:
     def _point(self, name: str, base: str, modality: str, rate: float) -> dict[str, Any]:
         own, other = self.found[name], self.found.get(base, {})
         runs = [r for r in self.runs if r.name in own]
-        pairs = [r for r in runs if r.name in other and modality in (*_any(other).streams, BOTH)]
+        pairs = [r for r in runs if r.name in other and _comparable(own, other, modality)]
         evidence = OverRows(self.design.seed)
         cells = [own[r.name].cells[frozenset()] for r in runs]
         metric = cells[0].target.metric
@@ -171,6 +171,12 @@ class Runs:
             "load": round(sum(c.record["load"] for c in cells) / len(cells), 1),
             "commit": " ".join(sorted({c.record["commit"] for c in cells})),
         }
+
+
+def _comparable(own: Mapping[str, Holes], other: Mapping[str, Holes], modality: str) -> bool:
+    """Whether a mask takes the same from both; one of both modalities depends on which there are."""
+    theirs = _any(other).streams
+    return modality in theirs if modality != BOTH else set(_any(own).streams) == set(theirs)
 
 
 def _any(found: Mapping[str, Holes]) -> Holes:

@@ -10,6 +10,7 @@ TF-IDF of the five captions together, its strength chosen on validation. Finishe
 """
 
 import argparse
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ RECIPE = Training(learning_rate=1e-3, batch_size=128, epochs=60, patience=5)
 METHODS: Mapping[str, Method] = {
     "frozen": Frozen(),
     "lora, last 2 blocks of the text": PlainLoRA(LoRA(blocks="last 2", map_roles=()), None),
-    "uniadapter, last 2 blocks": UniAdapter(Unified(r=64, blocks="last 2"), None, None),
+    "uniadapter, last 2 blocks of the text": UniAdapter(Unified(r=64, blocks="last 2"), None, None),
 }
 RIDGE = "ridge to TF-IDF"
 
@@ -95,9 +96,12 @@ def scores(near: np.ndarray, test: pd.DataFrame) -> dict[str, float]:
     pairs = paired(test["caption"].tolist(), test["image"].tolist())
     forward, backward = ranks_both_ways(near, pairs.relevance)
     found: dict[str, float] = {}
-    ways = (("text_to_image", forward, near.shape[1]), ("image_to_text", backward, near.shape[0]))
-    for way, ranks, pool in ways:
-        told = measured(ranks, pool)
+    ways = (
+        ("text_to_image", forward, near.shape[1], pairs.target),
+        ("image_to_text", backward, near.shape[0], None),
+    )
+    for way, ranks, pool, groups in ways:
+        told = measured(ranks, pool, groups=groups)
         for metric, estimate in told.estimates.items():
             found |= {f"{way}_{metric}": estimate.value}
             found |= {f"{way}_{metric}_low": estimate.low, f"{way}_{metric}_high": estimate.high}
@@ -131,8 +135,9 @@ def ridge(table: pd.DataFrame, given: argparse.Namespace) -> tuple[np.ndarray, i
 
 def trunk_vectors(table: pd.DataFrame, given: argparse.Namespace) -> dict[str, np.ndarray]:
     """The trunk's pooled vector of every photo, kept in WORK."""
-    file = given.work / f"{given.trunk}.npz"
     photos = table["image"].unique()
+    names = hashlib.sha256("\n".join(photos).encode()).hexdigest()[:12]
+    file = given.work / f"{given.trunk}-{names}.npz"
     if not file.exists():
         encoder = ImageEncoder(str(given.weights / given.trunk), size=PIXELS)
         model = CrossModalRetriever(

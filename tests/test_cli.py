@@ -586,3 +586,105 @@ def test_options_of_pairs_and_of_labels_do_not_mix(
 def test_vectors_are_written_to_parquet_alone(retriever: tuple[Path, Path], tmp_path: Path) -> None:
     done = call("embed", *retriever, "--out", tmp_path / "words.csv", code=2)
     assert "must end in .parquet" in done.output
+
+
+def test_rows_of_vectors_are_counted_in_the_whole_table(
+    retriever: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, table = retriever
+    frame = pd.read_csv(table)
+    kind = frame["kind"].iloc[-1]
+    frame.index = pd.Index(range(100, 100 + len(frame)))  # labels that a Parquet file keeps
+    frame.to_parquet(tmp_path / "pairs.parquet")
+    out = tmp_path / "words.parquet"
+    where = ["--side", "query", "--where", f"kind={kind}"]
+    call("embed", model, tmp_path / "pairs.parquet", "--out", out, *where)
+    expected = np.flatnonzero(frame["kind"] == kind).tolist()
+    assert pd.read_parquet(out)["row"].tolist() == expected != list(range(len(expected)))
+
+
+def test_names_in_an_index_never_hide_a_cell(
+    retriever: tuple[Path, Path], photos: Path, tmp_path: Path
+) -> None:
+    """A name of several pictures is refused; a picture under several names is kept under each."""
+    model, table = retriever
+    frame = pd.read_csv(table)
+    root = ["--root", photos]
+    options = [model, table, "--out", tmp_path / "index", *root]
+    assert "must stand once" in call("index", *options, "--id", "kind", code=2).output
+    twice = pd.concat([frame.assign(name="a" + frame["front"]), frame.assign(name=frame["front"])])
+    pd.concat([twice, twice]).to_csv(tmp_path / "twice.csv", index=False)
+    options[1] = tmp_path / "twice.csv"
+    done = call("index", *options, "--id", "name")
+    assert f"{2 * frame['front'].nunique()} vectors" in done.stderr
+
+
+def test_a_retriever_is_scored_both_ways(retriever: tuple[Path, Path], photos: Path) -> None:
+    root = ["--root", photos, "--device", "cpu", "--where", "price!=0"]
+    done = call("evaluate", *retriever, *root, "--json")
+    found = json.loads(done.stdout)
+    assert found["task"] == "retrieval"
+    ways = {(line["way"], line["model"]) for line in found["metrics"]}
+    assert ("words to front", "adapted") in ways
+    assert ("front to words", "zero-shot") in ways
+    shown = call("evaluate", *retriever, *root).stdout
+    assert "r@10" in shown
+    assert "words to front: 24 queries" in shown.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["predict", "MODEL", "TABLE", "--out", "o.csv"],
+         r"holds a retriever, not a model for the rows of tables; .* evaluate, embed, index and search"),
+        (["inspect", "MODEL"], "holds a retriever, not a model"),
+        (["export", "MODEL", "--out", "o"], "holds a retriever, not a model"),
+        (["evaluate", "MODEL", "TABLE", "--label", "kind", "--empty", "prior"],
+         "no use for --label, --empty"),
+        (["search", "FITTED", "index", "blue"], "holds a model for the rows of tables, not a retriever"),
+        (["evaluate", "FITTED", "TABLE", "--backbone", "x"], "--backbone goes with a retriever"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_another_kind_is_named_as_what_it_is(
+    words: list[str], says: str, retriever: tuple[Path, Path], fitted: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    places = {"MODEL": str(retriever[0]), "TABLE": str(retriever[1]), "FITTED": str(fitted)}
+    done = call(*[places.get(w, w) for w in words], code=2)
+    assert re.search(says, done.stderr.replace("\n", " "))
+    assert "damaged" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+PAIR = ["--query", "words", "--find", "front", "--backbone", "random:blip-tiny"]
+
+
+def test_a_retriever_is_fitted_by_uniadapter_and_options_of_its_loss(
+    retriever: tuple[Path, Path], photos: Path, tmp_path: Path
+) -> None:
+    loss = ["--set", "training.epochs=1", "--set", "contrast.momentum=0.9", "--quiet"]
+    place = ["--root", photos, "--device", "cpu", "--out", tmp_path / "model"]
+    call("fit", retriever[1], "--task", "retrieval", *PAIR, *loss, *place)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["contrast"]["momentum"] == 0.9
+    assert config["method"]["name"] == "uniadapter"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--task", "retrieval", *PAIR, "--method", "trees"], "'trees' leaves out text and image"),
+        (["--task", "retrieval", *PAIR, "--method", "tabular-only"], "'tabular_only' leaves out text"),
+        (["--task", "retrieval", *PAIR, "--method", "image-only"], "'image_only' leaves out text"),
+        (["--task", "retrieval", *PAIR, "--set", "contrast=.9"], "write --set contrast.momentum="),
+        (["--task", "retrieval", *PAIR, "--set", "contrast.queues=9"], "queues"),
+        (["--task", "retrieval", *PAIR, "--set", "task.metric=mae"], "no use for --set task.metric"),
+        (["--label", "price", "--set", "contrast.momentum=0.9"], "goes with --task retrieval"),
+    ],
+)  # fmt: skip
+def test_what_a_retriever_cannot_use_is_refused(
+    options: list[str], says: str, retriever: tuple[Path, Path]
+) -> None:
+    done = call("fit", retriever[1], *options, code=2)
+    assert says in done.stderr.replace("\n", " ")

@@ -317,6 +317,8 @@ def test_what_cannot_be_paired_is_refused(table: pd.DataFrame, pictures: Path) -
         retriever(column_types={"caption": "categorical"}).fit(
             table, query="caption", target="photo", root=pictures
         )
+    with pytest.raises(SpecError, match="trees"):
+        retriever(method="trees").fit(table, query="caption", target="photo", root=pictures)
     with pytest.raises(SpecError, match="no encoder is named"):
         retriever(backbone={"image": "starter"}).fit(
             table, query="caption", target="photo", root=pictures

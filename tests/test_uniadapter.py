@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import BlipForImageTextRetrieval
 
 from multiadapt.adapters.unified import Unified
 from multiadapt.attach import Adapter, attach
 from multiadapt.crossmodal._blip import Parts, open_blip
 from multiadapt.crossmodal._cross import Seen, frame_weights
+from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
+from multiadapt.crossmodal.blip import Blip
 from multiadapt.encoders._pretrained import PretrainedEncoder
 from multiadapt.errors import EncoderError, SpecError
+from multiadapt.methods.frozen import Frozen
 from multiadapt.methods.uniadapter import UniAdapter
 from multiadapt.types import Column, Inputs, Site, Stream
 
@@ -290,3 +294,50 @@ def test_a_source_that_is_no_blip_is_refused(tmp_path) -> None:
         open_blip(str(tmp_path), "retrieval", None, None)
     with pytest.raises(EncoderError, match="no architecture is named 'blip-none'"):
         open_blip("random:blip-none", "retrieval", None, None)
+
+
+def test_large_has_a_deeper_and_wider_vision_tower_than_its_text_network() -> None:
+    with torch.device("meta"):
+        parts = open_blip("random:blip-large", "retrieval", None, None)
+    sites = tiny(parts).sites
+    layers = {s.stream: s for s in sites if s.role in ("block", "cross")}
+    inner = [s for s in sites if s.role != "pooled"]
+    own = {stream: [s for s in inner if s.stream == stream] for stream in layers}
+    assert {k: 1 + max(s.block for s in v) for k, v in own.items()} == {
+        "photo": 24, "caption": 12, "fusion": 12,
+    }  # fmt: skip
+    assert (parts.vision.family.width, parts.text.family.width) == (1024, 768)
+    looks = parts.cross.network.encoder.layer[0].crossattention.self
+    assert (looks.key.in_features, looks.query.in_features) == (1024, 768)
+    assert parts.network.config.vision_config.num_attention_heads == 16
+    with torch.device("meta"):
+        assert trained(UniAdapter(Unified(r=64)).adapters(sites)) > PUBLISHED[64]
+
+
+def test_matches_and_similarities_are_those_of_the_network_s_own_forward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = open_blip("random:blip-tiny", "retrieval", None, None)
+    own = BlipForImageTextRetrieval(parts.network.config)
+    own.load_state_dict(parts.network.state_dict())
+    own.eval()
+    monkeypatch.setattr("multiadapt.crossmodal.blip.open_blip", lambda *given: parts)
+    streams = [tiny(parts).photo.stream, tiny(parts).caption.stream]
+    model = RetrievalModel(Blip().open(streams), Frozen(), Contrast(), 3).eval()
+    rng = np.random.default_rng(0)
+    photos = [[rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)] for _ in range(3)]
+    batch = {
+        "photo": model.encoder("photo").prepare(photos),
+        "caption": model.encoder("caption").prepare([["red"], ["tin"], ["oak"]]),
+    }
+    ids, pixels = batch["caption"].tensors["ids"], batch["photo"].tensors["pixels"]
+    assert batch["caption"].tensors["mask"].all()
+    with torch.no_grad():
+        tokens = model.tokens(batch)
+        matched = model.matched(batch["caption"], model.sight(tokens))
+        near = model.vectors(tokens)
+        near = near[:, 0] @ near[:, 1].T
+        given = {"input_ids": ids, "pixel_values": pixels, "attention_mask": torch.ones_like(ids)}
+        torch.testing.assert_close(matched, own(**given).itm_score, atol=1e-5, rtol=1e-5)
+        cosine = own(**given, use_itm_head=False).itm_score
+    torch.testing.assert_close(near, cosine, atol=1e-5, rtol=1e-5)

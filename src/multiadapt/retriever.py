@@ -22,6 +22,7 @@ from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Roles, Source, opened
 from multiadapt.methods._base import Method, Training
+from multiadapt.methods._pretrained import check_method
 from multiadapt.model import encoder_spec
 from multiadapt.pair_files import load_retriever, save_retriever
 from multiadapt.reports.progress import showing
@@ -301,6 +302,7 @@ class CrossModalRetriever(BaseEstimator):
         if not 0 <= self.validation < 1:
             raise SpecError(f"validation must be in 0..1, below 1, got {self.validation}")
         method = resolve("methods", self.method)() if isinstance(self.method, str) else self.method
+        check_method(method)
         on_error: Any = self.on_error
         return PairPlan(
             method,

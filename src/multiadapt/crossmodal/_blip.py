@@ -63,6 +63,16 @@ _KNOWN: Mapping[str, Any] = {
         "image_text_hidden_size": 16,
     },
     "blip-base": _size(768, 12, 12, {}),
+    "blip-large": _size(
+        1024,
+        24,
+        16,
+        {},
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+    ),
 }
 
 
@@ -90,7 +100,7 @@ class Parts:
 
 
 def open_blip(source: str, task: Task, size: int | None, revision: str | None) -> Parts:
-    """The network for a task: "starter", a folder, a hub name or "random:blip-base"."""
+    """The network for a task: a folder, a hub name, "random:blip-base" or "random:blip-large"."""
     whole = open_whole(source, {"blip": _CLASSES[task]}, _KNOWN, revision)
     network, config = whole.network, whole.network.config
     decoder: Any = getattr(network, "text_decoder", None)
