@@ -7,7 +7,7 @@ encoders learned from the training rows: vocabularies' numbers, an in-context en
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,37 +16,34 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from multiadapt import __version__
 from multiadapt.card import card
 from multiadapt.data.schema import Schema
-from multiadapt.encoders._base import Encoder, EncoderSpec, Learned, Origin
-from multiadapt.errors import ArtifactError, EncoderError, SpecError
+from multiadapt.encoders._base import Encoder, EncoderSpec, Learned
+from multiadapt.errors import ArtifactError
 from multiadapt.fitted import Fitted
+from multiadapt.folders import (
+    GOLDEN_SEED,
+    TOLERANCE,
+    check_golden,
+    check_kind,
+    check_weights,
+    damaged,
+    golden_cells,
+    movable,
+    read_config,
+    read_tensors,
+    write_tensors,
+    write_whole,
+)
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.tasks._base import TaskSpec
-from multiadapt.types import Column, Stream
+from multiadapt.types import Stream
 
-__all__ = [
-    "FORMAT",
-    "check_kind",
-    "check_place",
-    "fetch",
-    "golden_cells",
-    "load",
-    "push",
-    "read_json",
-    "read_tensors",
-    "save",
-    "schema_of",
-    "write_tensors",
-    "write_whole",
-]
+__all__ = ["FORMAT", "fetch", "load", "push", "save", "schema_of"]
 
 FORMAT = 2
 """Bumped when the layout changes; the last one stays readable."""
@@ -54,81 +51,10 @@ FORMAT = 2
 _READ = (1, FORMAT)
 """1: before columns of texts, sounds and vectors; a table row of gaps had a vector of its own."""
 
-_FILES = {"README.md", "adapter.safetensors", "config.json", "context.safetensors"}
-_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
-_GOLDEN_SEED = 20_011
-
 
 def save(fitted: Fitted, folder: str | Path) -> None:
     """Write the artifact; an earlier artifact there is replaced as a whole, any other folder refused."""
     write_whole(Path(folder), lambda part: _write(fitted, part))
-
-
-def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """A folder that `write` makes, in place of an earlier artifact; other folders are refused."""
-    check_place(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
-        write(Path(part) / "new")
-        old = Path(part) / "old"
-        if folder.exists():
-            folder.rename(old)  # a kill between the two leaves both in `part`
-        try:
-            (Path(part) / "new").rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
-
-
-def check_place(folder: Path) -> None:
-    """ArtifactError where something that is no artifact of ours would be replaced."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    others = (
-        sorted({f.name for f in folder.iterdir()} - _FILES) if folder.is_dir() else [folder.name]
-    )
-    if not others and {"format", "multiadapt"} <= set(read_json(folder / "config.json")):
-        return
-    raise ArtifactError(
-        f"{folder} holds other files {others or ['config.json']}; name a new folder or an earlier artifact"
-    )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ArtifactError where it is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ArtifactError(f"{path} must hold a JSON object, got {type(found).__name__}")
-    return found
-
-
-_KINDS = {
-    "retriever": (
-        "a retriever",
-        "CrossModalRetriever.load, or in a shell multiadapt evaluate, embed, index and search",
-    ),
-    "answering": ("an answerer of questions", "QuestionAnswerer.load"),
-    "captioning": ("a captioner", "Captioner.load"),
-    None: ("a model for the rows of tables", "multiadapt.load, or in a shell multiadapt predict"),
-}
-"""What a folder holds by the kind in its config.json, and what opens it."""
-
-
-def check_kind(folder: Path, config: Mapping[str, Any], kind: str | None) -> None:
-    """ArtifactError: the folder holds a model of another kind; None is one for the rows of tables."""
-    held = config.get("kind")
-    if held == kind:
-        return
-    if held not in _KINDS:
-        raise ArtifactError(
-            f"{folder} holds a model of kind {held!r}, which this version ({__version__}) does not know"
-        )
-    what, instead = _KINDS[held]
-    raise ArtifactError(f"{folder} holds {what}, not {_KINDS[kind][0]}; open it with {instead}")
 
 
 def load(
@@ -144,14 +70,10 @@ def load(
     """
     folder = Path(folder)
     config = _config(folder)
-    try:
+    with damaged(folder):
         fitted = _rebuilt(folder, config, encoders or {})
         fitted.model.eval()
         _check_golden(fitted, config["golden"], folder, gaps=config["format"] > 1)
-    except (KeyError, TypeError, AttributeError, SpecError) as error:
-        raise ArtifactError(
-            f"{folder / 'config.json'} is damaged: {error!r}; restore it from a copy, or fit again"
-        ) from error
     fitted.model.to(torch.device(device))
     return fitted
 
@@ -173,13 +95,8 @@ def _rebuilt(
     if unknown := sorted(moved.keys() - known):
         raise ArtifactError(f"encoders names {unknown}; this model has {sorted(known)}")
     specs = {s.name: _encoder_spec(config["encoders"][s.name], s, moved) for s in kept}
-    try:
+    with movable(folder, "an encoder", "load(folder, encoders={'image': ...})"):
         built = build_encoders(kept, specs, target.kind)
-    except EncoderError as error:
-        raise ArtifactError(
-            f"an encoder of {folder} cannot be opened: {error}. Where it has moved, name its place: "
-            "load(folder, encoders={'image': ...})"
-        ) from error
     _restore(built, config["encoders"], read_tensors(folder / "context.safetensors"))
     model = AdaptedModel(built, method, target)
     model.load_trained(read_tensors(folder / "adapter.safetensors"))
@@ -221,23 +138,20 @@ def _describe(fitted: Fitted, learned: Mapping[str, Learned]) -> dict[str, Any]:
         "seed": fitted.seed,
         "info": fitted.info,
         "golden": {
-            "seed": _GOLDEN_SEED,
-            "tolerance": _TOLERANCE[fitted.training.precision],
-            "scores": _golden(fitted, _GOLDEN_SEED).tolist(),
+            "seed": GOLDEN_SEED,
+            "tolerance": TOLERANCE[fitted.training.precision],
+            "scores": _golden(fitted, GOLDEN_SEED).tolist(),
         },
     }
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.exists():
-        raise ArtifactError(f"{folder} is no saved model: it has no config.json")
-    config = read_json(path)
+    config = read_config(folder)
     check_kind(folder, config, None)
     if config.get("format") not in _READ:
         raise ArtifactError(
-            f"{path} has format {config.get('format')!r}; this version ({__version__}) reads "
-            f"{' and '.join(map(str, _READ))}"
+            f"{folder / 'config.json'} has format {config.get('format')!r}; this version "
+            f"({__version__}) reads {' and '.join(map(str, _READ))}"
         )
     return config
 
@@ -265,27 +179,8 @@ def _restore(
         named = {tuple(k.rpartition(":")[::2]): t for k, t in context.items()}
         tensors = {key: t for (owner, key), t in named.items() if owner == stream}
         encoder.restore(Learned(saved[stream]["learned"], tensors, saved[stream]["holds_rows"]))
-        was, now = Origin(**saved[stream]["origin"]), encoder.origin()
-        if was.sha256 != now.sha256:
-            raise ArtifactError(
-                f"the frozen weights of {stream!r} must be those it was trained on: {was.source!r} had "
-                f"hash {was.sha256[:12]}, {now.source!r} has {now.sha256[:12]}; name the right ones "
-                f"with encoders={{{encoder.stream.modality!r}: ...}}"
-            )
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.exists():
-        raise ArtifactError(f"{path.parent} is incomplete: {path.name} is missing")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
-
-
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    flat = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
-    path.write_bytes(to_bytes(flat))  # `save_file` would let nobody else read it
+        place = f"encoders={{{encoder.stream.modality!r}: ...}}"
+        check_weights(f" of {stream!r}", saved[stream]["origin"], encoder.origin(), place)
 
 
 def _golden(fitted: Fitted, seed: int) -> np.ndarray:
@@ -316,47 +211,11 @@ def _golden_frame(fitted: Fitted, seed: int) -> pd.DataFrame:
     return pd.concat([whole, gaps], ignore_index=True)
 
 
-def golden_cells(
-    column: Column, rows: int, rng: np.random.Generator, wide: Mapping[str, int]
-) -> pd.Series:
-    """Cells drawn for a column; `wide` tells the length of vectors by column."""
-    words = (
-        "red",
-        "Blue",
-        "OLD",
-        "élan",
-        "42.5",
-        "£,",
-        "дом",
-        "猫",
-        "🦊",
-        "x" * 4000,
-    )  # all tokenizers differ
-    values: list[Any] = {
-        "numeric": lambda: list(rng.normal(size=rows)),
-        "categorical": lambda: [f"golden {i}" for i in rng.integers(0, 3, rows)],
-        "datetime": lambda: [f"20{i:02d}-0{i % 9 + 1}-11" for i in rng.integers(10, 30, rows)],
-        "image": lambda: list(rng.integers(0, 256, (rows, 48, 64, 3), np.uint8)),
-        "text": lambda: [" ".join(rng.permutation(words)[: 9 + i]) for i in range(rows)],
-        "audio": lambda: [(rng.uniform(-0.5, 0.5, 8_000), 16_000) for _ in range(rows)],
-        "video": lambda: list(rng.integers(0, 256, (rows, 3, 48, 64, 3), np.uint8)),
-        "vector": lambda: list(rng.normal(size=(rows, wide.get(column.name, 1)))),
-    }.get(column.kind, lambda: [None] * rows)()
-    return pd.Series(values, dtype=object)
-
-
 def _check_golden(fitted: Fitted, golden: Mapping[str, Any], folder: Path, *, gaps: bool) -> None:
     """`gaps`: the last row, which has them, counts too."""
     rows = slice(None) if gaps else slice(3)
-    expected = np.asarray(golden["scores"], dtype=np.float64)[rows]
-    got = _golden(fitted, golden["seed"]).astype(np.float64)[rows]
-    limit = golden["tolerance"] * max(1.0, float(np.abs(expected).max(initial=0)))
-    gap = float(np.abs(expected - got).max(initial=0))  # nan stays nan, and is refused
-    if not gap <= limit:
-        raise ArtifactError(
-            f"{folder} does not reproduce its golden rows: scores differ by {gap:.3g}, allowed is "
-            f"{limit:.3g}; the files were altered or a library changed what the encoders compute"
-        )
+    saved, got = np.asarray(golden["scores"])[rows], _golden(fitted, golden["seed"])[rows]
+    check_golden(folder, "scores", saved, got, golden["tolerance"])
 
 
 def push(

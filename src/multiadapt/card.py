@@ -5,7 +5,7 @@ from typing import Any
 
 from multiadapt.model import Part
 
-__all__ = ["card"]
+__all__ = ["card", "parts_table"]
 
 
 def card(config: Mapping[str, Any], parts: Sequence[Part], sizes: Mapping[str, int]) -> str:
@@ -14,7 +14,7 @@ def card(config: Mapping[str, Any], parts: Sequence[Part], sizes: Mapping[str, i
         "---\nlibrary_name: multiadapt\ntags:\n- tabular\n- multimodal\n- parameter-efficient\n---",
         f"# {config['method']['name']} on {_columns(config)}",
         _task(config),
-        "## Parts\n\n" + _parts_table(parts),
+        "## Parts\n\n" + parts_table(parts),
         "## Encoders\n\n" + _encoders(config),
         "## Trained on\n\n" + _run(config["info"]),
         "## Columns\n\n" + "\n".join(_column_lines(config)),
@@ -39,7 +39,8 @@ def _task(config: Mapping[str, Any]) -> str:
     return f"A model that predicts `{label}` ({config['task']['name']}), made by multiadapt {config['multiadapt']}."
 
 
-def _parts_table(parts: Sequence[Part]) -> str:
+def parts_table(parts: Sequence[Part]) -> str:
+    """How much of each part is trained."""
     lines = ["| part | trained | frozen |", "|---|---:|---:|"]
     lines += [f"| {p.part} | {p.trainable:,} | {p.frozen:,} |" for p in parts]
     total = sum(p.trainable for p in parts), sum(p.frozen for p in parts)

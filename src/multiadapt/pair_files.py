@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,20 +13,27 @@ import torch
 from jaxtyping import Float
 
 from multiadapt import __version__
-from multiadapt.artifact import (
-    check_kind,
-    golden_cells,
-    read_json,
-    read_tensors,
-    write_tensors,
-    write_whole,
-)
+from multiadapt.card import parts_table
 from multiadapt.crossmodal._adopt import served
 from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
-from multiadapt.errors import ArtifactError, EncoderError, SpecError
+from multiadapt.errors import ArtifactError
+from multiadapt.folders import (
+    GOLDEN_SEED,
+    TOLERANCE,
+    check_golden,
+    check_kind,
+    check_weights,
+    damaged,
+    golden_cells,
+    movable,
+    read_config,
+    read_tensors,
+    write_tensors,
+    write_whole,
+)
 from multiadapt.methods._base import Method, Training
 from multiadapt.retrieving import FittedRetriever, PairPlan, model_of
 from multiadapt.types import Inputs
@@ -36,8 +43,8 @@ __all__ = ["load_retriever", "save_retriever"]
 Side: TypeAlias = Literal["query", "target"]
 
 FORMAT = 1
-_SEED, _ROWS = 20_011, 3
-_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+_ROWS = 3
+"""Golden rows."""
 
 
 def save_retriever(fitted: FittedRetriever, folder: str | Path) -> None:
@@ -53,36 +60,25 @@ def load_retriever(
     ArtifactError: a file is missing or altered, or the network's weights are not the saved ones.
     """
     folder = Path(folder)
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     check_kind(folder, config, "retriever")
     if config.get("format") != FORMAT:
         raise ArtifactError(
             f"{folder} holds a retriever of format {config.get('format')!r}; this version "
             f"({__version__}) reads format {FORMAT}"
         )
-    with _damage(folder):
+    with damaged(folder):
         plan = _plan(config, backbone)
-    with contextlib.nullcontext() if backbone is not None else _damage(folder):
-        model = _opened(
-            folder, plan, config
-        )  # a SpecError tells what is wrong with the user's backbone
-    with _damage(folder):
+    # With a backbone of the user's own, a SpecError tells what is wrong with that.
+    files = contextlib.nullcontext() if backbone is not None else damaged(folder)
+    with files, movable(folder, "the network", "load(folder, backbone=...)"):
+        model = model_of(plan, config["rows"])
+    with damaged(folder):
         fitted = _rebuilt(folder, config, plan, model)
         _check(fitted, config["golden"], folder)
     fitted.plan = replace(plan, device=device)
     fitted.model.to(device)
     return fitted
-
-
-@contextlib.contextmanager
-def _damage(folder: Path) -> Iterator[None]:
-    """What a file that somebody changed leads to, said as that."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, SpecError) as error:
-        raise ArtifactError(
-            f"{folder / 'config.json'} is damaged: {error!r}; restore it from a copy, or fit again"
-        ) from error
 
 
 def _write(fitted: FittedRetriever, folder: Path) -> None:
@@ -114,7 +110,7 @@ def _write(fitted: FittedRetriever, folder: Path) -> None:
         },
         "info": fitted.info,
         "golden": {
-            "tolerance": _TOLERANCE[plan.training.precision],
+            "tolerance": TOLERANCE[plan.training.precision],
             **_lists(_golden(fitted)),
         },
     }
@@ -123,9 +119,6 @@ def _write(fitted: FittedRetriever, folder: Path) -> None:
 
 
 def _card(fitted: FittedRetriever, config: Mapping[str, Any]) -> str:
-    parts = "\n".join(
-        f"| {p.part} | {p.trainable:,} | {p.frozen:,} |" for p in fitted.model.parts()
-    )
     origins = "\n".join(
         f"- {name}: {o['source']} ({o['licence']}), SHA-256 {o['sha256'][:16]}..."
         for name, o in config["origins"].items()
@@ -134,7 +127,7 @@ def _card(fitted: FittedRetriever, config: Mapping[str, Any]) -> str:
         f"# A retriever: {fitted.plan.query} to {fitted.plan.target}\n\n"
         f"Trained with multiadapt {__version__} by {fitted.plan.method.name} on "
         f"{fitted.info.get('rows', '?')} pairs. The frozen networks are not in this folder:\n\n{origins}\n\n"
-        f"| part | trained | frozen |\n|---|---|---|\n{parts}\n"
+        f"{parts_table(fitted.model.parts())}\n"
     )
 
 
@@ -154,26 +147,12 @@ def _plan(config: Mapping[str, Any], moved: BackboneSpec | None) -> PairPlan:
     )
 
 
-def _opened(folder: Path, plan: PairPlan, config: Mapping[str, Any]) -> RetrievalModel:
-    try:
-        return model_of(plan, config["rows"])
-    except EncoderError as error:
-        raise ArtifactError(
-            f"the network of {folder} cannot be opened: {error}. Where it has moved, name its place: "
-            "load(folder, backbone=...)"
-        ) from error
-
-
 def _rebuilt(
     folder: Path, config: Mapping[str, Any], plan: PairPlan, model: RetrievalModel
 ) -> FittedRetriever:
     for stream in model.streams:
-        was, now = config["origins"][stream]["sha256"], model.encoder(stream).origin().sha256
-        if was != now:
-            raise ArtifactError(
-                f"the frozen weights of {stream!r} must be those it was trained on: they had hash "
-                f"{was[:12]}, these have {now[:12]}; name the right ones with backbone=..."
-            )
+        origin = model.encoder(stream).origin()
+        check_weights(f" of {stream!r}", config["origins"][stream], origin, "backbone=...")
     model.load_trained(read_tensors(folder / "adapter.safetensors"))
     model.eval()
     return FittedRetriever(plan, model, config["info"])
@@ -201,7 +180,7 @@ def _lists(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _golden_frame(fitted: FittedRetriever) -> pd.DataFrame:
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(GOLDEN_SEED)
     wide = {s: fitted.model.encoder(s).width for s in fitted.model.streams}
     return pd.DataFrame(
         {c.name: golden_cells(c, _ROWS, rng, wide) for c in fitted.plan.schema.columns}
@@ -227,11 +206,4 @@ def _check(fitted: FittedRetriever, golden: Mapping[str, Any], folder: Path) -> 
     if "match" in golden:  # the first files have none
         pairs["match logits"] = (golden["match"], got["match"])
     for what, (saved, now) in pairs.items():
-        saved = np.asarray(saved)
-        limit = golden["tolerance"] * max(1.0, float(np.abs(saved).max(initial=0)))
-        gap = float(np.abs(saved - now).max())
-        if not gap <= limit:
-            raise ArtifactError(
-                f"{folder} does not reproduce its golden rows: {what} differ by {gap:.3g}, allowed is "
-                f"{limit:.3g}; the files were altered or a library changed what the network computes"
-            )
+        check_golden(folder, what, saved, now, golden["tolerance"])

@@ -1,5 +1,6 @@
 """Save and load answerers and captioners: a folder as `artifact` writes it, with the trained tensors only."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -11,20 +12,33 @@ import pandas as pd
 import torch
 
 from multiadapt import __version__
-from multiadapt.artifact import golden_cells, read_json, read_tensors, write_tensors, write_whole
+from multiadapt.card import parts_table
 from multiadapt.crossmodal._adopt import Donor, served
 from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal.blip import Blip
 from multiadapt.data.schema import Schema
-from multiadapt.errors import ArtifactError, EncoderError, SpecError
+from multiadapt.errors import ArtifactError
+from multiadapt.folders import (
+    GOLDEN_SEED,
+    TOLERANCE,
+    check_golden,
+    check_weights,
+    damaged,
+    golden_cells,
+    movable,
+    read_config,
+    read_tensors,
+    write_tensors,
+    write_whole,
+)
 from multiadapt.methods._base import Method, Training
 from multiadapt.writing import FittedWriter, WritingPlan, blip_of, model_of
 
 __all__ = ["load_writer", "read_donor", "save_writer"]
 
 FORMAT = 1
-_SEED, _ROWS = 20_011, 3
-_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+_ROWS = 3
+"""Golden rows."""
 
 
 def save_writer(fitted: FittedWriter, folder: str | Path) -> None:
@@ -43,19 +57,25 @@ def load_writer(
     ArtifactError: a file is missing or altered, or the network's weights are not the saved ones.
     """
     folder = Path(folder)
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     if config.get("kind") != kind or config.get("format") != FORMAT:
         raise ArtifactError(
             f"{folder} holds a model for {config.get('kind', 'tables')!r} of format "
             f"{config.get('format')!r}; this version ({__version__}) reads {kind} of format {FORMAT} here"
         )
-    try:
-        fitted = _rebuilt(folder, config, backbone)
-        _check(fitted, config["golden"], folder)
-    except (KeyError, TypeError, AttributeError, SpecError) as error:
-        raise ArtifactError(
-            f"{folder / 'config.json'} is damaged: {error!r}; restore it from a copy, or fit again"
-        ) from error
+    with damaged(folder):
+        plan = _plan(config, backbone)
+    # With a backbone of the user's own, a SpecError tells what is wrong with that.
+    files = contextlib.nullcontext() if backbone is not None else damaged(folder)
+    with files, movable(folder, "the network", "load(folder, backbone=...)"):
+        model = model_of(plan)
+    with damaged(folder):
+        origin = model.encoder(plan.image).origin()
+        check_weights("", config["origin"], origin, "backbone=...")
+        model.load_trained(read_tensors(folder / "adapter.safetensors"))
+        fitted = FittedWriter(plan, model.eval(), config["info"])
+        golden = config["golden"]
+        check_golden(folder, "losses", golden["losses"], _golden(fitted), golden["tolerance"])
     fitted.plan = replace(fitted.plan, device=device)
     fitted.model.to(device)
     return fitted
@@ -64,7 +84,7 @@ def load_writer(
 def read_donor(folder: str | Path) -> Donor:
     """What a saved retriever, answerer or captioner learned, for another task to begin from."""
     folder = Path(folder)
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     if not {"method", "base", "kinds", "served"} <= config.keys():
         raise ArtifactError(
             f"{folder} must hold a saved retriever, answerer or captioner of a vision-language network"
@@ -109,7 +129,7 @@ def _write(fitted: FittedWriter, folder: Path) -> None:
         },
         "info": fitted.info,
         "golden": {
-            "tolerance": _TOLERANCE[plan.training.precision],
+            "tolerance": TOLERANCE[plan.training.precision],
             "losses": _golden(fitted).tolist(),
         },
     }
@@ -119,22 +139,19 @@ def _write(fitted: FittedWriter, folder: Path) -> None:
 
 def _card(fitted: FittedWriter, config: Mapping[str, Any]) -> str:
     plan, origin = fitted.plan, config["origin"]
-    parts = "\n".join(
-        f"| {p.part} | {p.trainable:,} | {p.frozen:,} |" for p in fitted.model.parts()
-    )
     reads = plan.image if plan.question is None else f"{plan.image} and {plan.question}"
     return (
         f"# {config['kind'].capitalize()}: {reads} to {plan.text}\n\n"
         f"Trained with multiadapt {__version__} by {plan.method.name} on {fitted.info.get('rows', '?')} "
         "rows. The frozen network is not in this folder:\n\n"
         f"- {origin['source']} ({origin['licence']}), SHA-256 {origin['sha256'][:16]}...\n\n"
-        f"| part | trained | frozen |\n|---|---|---|\n{parts}\n"
+        f"{parts_table(fitted.model.parts())}\n"
     )
 
 
-def _rebuilt(folder: Path, config: Mapping[str, Any], moved: Blip | None) -> FittedWriter:
+def _plan(config: Mapping[str, Any], moved: Blip | None) -> WritingPlan:
     answers = config["answers"]
-    plan = WritingPlan(
+    return WritingPlan(
         method=Method.from_dict(config["method"]),
         backbone=moved or blip_of(BackboneSpec.from_dict(config["backbone"])),
         training=Training.from_dict(config["training"]),
@@ -148,26 +165,11 @@ def _rebuilt(folder: Path, config: Mapping[str, Any], moved: Blip | None) -> Fit
         device=torch.device("cpu"),
         **config["options"],
     )
-    try:
-        model = model_of(plan)
-    except EncoderError as error:
-        raise ArtifactError(
-            f"the network of {folder} cannot be opened: {error}. Where it has moved, name its place: "
-            "load(folder, backbone=...)"
-        ) from error
-    was, now = config["origin"]["sha256"], model.encoder(plan.image).origin().sha256
-    if was != now:
-        raise ArtifactError(
-            f"the frozen weights must be those it was trained on: they had hash {was[:12]}, these have "
-            f"{now[:12]}; name the right ones with backbone=..."
-        )
-    model.load_trained(read_tensors(folder / "adapter.safetensors"))
-    return FittedWriter(plan, model.eval(), config["info"])
 
 
 def _golden(fitted: FittedWriter) -> np.ndarray:
     """Losses of rows drawn from a seed, never the user's data. Always on the CPU: a GPU rounds otherwise."""
-    device, rng = fitted.plan.device, np.random.default_rng(_SEED)
+    device, rng = fitted.plan.device, np.random.default_rng(GOLDEN_SEED)
     here = FittedWriter(replace(fitted.plan, device=torch.device("cpu")), fitted.model.to("cpu"))
     frame = pd.DataFrame(
         {c.name: golden_cells(c, _ROWS, rng, {}) for c in here.plan.schema.columns}
@@ -179,14 +181,3 @@ def _golden(fitted: FittedWriter) -> np.ndarray:
     found = here.losses(frame, Path(), [["red"], ["Blue 42"], ["old"]])
     fitted.model.to(device)
     return found
-
-
-def _check(fitted: FittedWriter, golden: Mapping[str, Any], folder: Path) -> None:
-    expected = np.asarray(golden["losses"], dtype=np.float64)
-    gap = float(np.abs(expected - _golden(fitted)).max())
-    limit = golden["tolerance"] * max(1.0, float(np.abs(expected).max()))
-    if not gap <= limit:
-        raise ArtifactError(
-            f"{folder} does not reproduce its golden rows: losses differ by {gap:.3g}, allowed is "
-            f"{limit:.3g}; the files were altered or a library changed what the network computes"
-        )

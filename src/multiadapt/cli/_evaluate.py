@@ -132,10 +132,9 @@ def _check(given: Mapping[str, Any]) -> None:
 
 
 def _is_retriever(folder: Path) -> bool:
-    from multiadapt.artifact import read_json
+    from multiadapt.folders import read_config
 
-    file = folder / "config.json"
-    return file.exists() and read_json(file).get("kind") == "retriever"
+    return read_config(folder).get("kind") == "retriever"
 
 
 _IDLE = (

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import click
 import pandas as pd
 
-from multiadapt.artifact import check_place
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
 from multiadapt.cli._setting import changed, divided, encoders, method_of
@@ -17,6 +16,7 @@ from multiadapt.crossmodal.blip import Blip
 from multiadapt.data.tables import read_table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
+from multiadapt.folders import check_place
 from multiadapt.methods._pretrained import check_method
 from multiadapt.retriever import RECIPE, CrossModalRetriever
 

@@ -8,7 +8,6 @@ import click
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from multiadapt.artifact import check_place
 from multiadapt.cli._documentation import trains
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
@@ -16,6 +15,7 @@ from multiadapt.cli._setting import MODALITIES, changed, check_read, divided, en
 from multiadapt.data.tables import Table, read_table
 from multiadapt.errors import SpecError
 from multiadapt.estimators import MultimodalClassifier, MultimodalRegressor
+from multiadapt.folders import check_place
 from multiadapt.gather import labels_of
 from multiadapt.methods._base import Method
 
