@@ -23,6 +23,7 @@ from multiadapt import (
 from multiadapt.crossmodal._adopt import adopt
 from multiadapt.crossmodal._blip import open_blip
 from multiadapt.crossmodal._cross import Seen
+from multiadapt.crossmodal._pairs import Excerpt
 from multiadapt.crossmodal._texts import said, shares
 from multiadapt.crossmodal._writing import DECODER, Decoding, WritingModel
 from multiadapt.errors import (
@@ -71,7 +72,7 @@ def fitted(table: pd.DataFrame, pictures: Path) -> QuestionAnswerer:
 
 def batch_of(model: QuestionAnswerer, table: pd.DataFrame, root: Path) -> dict[str, Inputs]:
     texts = said(table["answer"], several=True)
-    feed = model.fitted_.feed(table, root, texts)
+    feed = model.fitted_.feed(Excerpt.whole(table), root, texts)
     return next(feed.batches(feed.in_order()))
 
 

@@ -12,6 +12,7 @@ from squares import BLIP, COLOURS, QUICK, make_squares, squares
 from multiadapt import Captioner, QuestionAnswerer, UniAdapter, Unified
 from multiadapt.crossmodal._adopt import adopt
 from multiadapt.crossmodal._blip import open_blip
+from multiadapt.crossmodal._pairs import Excerpt
 from multiadapt.crossmodal._texts import said
 from multiadapt.crossmodal._writing import DECODER, Decoding, Writer
 from multiadapt.errors import CellError, EncoderError, SchemaError, SpecError, TargetError
@@ -52,7 +53,7 @@ def fitted(table: pd.DataFrame, pictures: Path) -> Captioner:
 
 
 def batch_of(model: Captioner, table: pd.DataFrame, root: Path) -> dict[str, Inputs]:
-    feed = model.fitted_.feed(table, root, said(table["caption"], several=False))
+    feed = model.fitted_.feed(Excerpt.whole(table), root, said(table["caption"], several=False))
     return next(feed.batches(feed.in_order()))
 
 
@@ -86,7 +87,11 @@ def test_step_0_is_the_pretrained_network(table: pd.DataFrame, pictures: Path) -
         begun = model_of(model.fitted_.plan)
         batch = batch_of(model, table, pictures)
         network = open_blip("random:blip-tiny", "captioning", None, None).network
-        pixels = model.fitted_.feed(table, pictures).sides[0][0]._prepared(["photo"], np.arange(24))
+        pixels = (
+            model.fitted_.feed(Excerpt.whole(table), pictures)
+            .sides[0][0]
+            ._prepared(["photo"], np.arange(24))
+        )
         ids = batch[DECODER].tensors["ids"]
         with torch.no_grad():
             expected = network(pixels["photo"].tensors["pixels"], ids).logits

@@ -21,12 +21,12 @@ from multiadapt import (
     Unified,
 )
 from multiadapt.crossmodal._blip import open_blip
-from multiadapt.crossmodal._pairs import paired
+from multiadapt.crossmodal._pairs import Excerpt, paired
 from multiadapt.crossmodal._retrieval import _cross_entropy, _drawn, _same
 from multiadapt.data.reading import Reading
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError
 from multiadapt.retriever import _warn_worse
-from multiadapt.retrieving import Part, _divided, _logits
+from multiadapt.retrieving import _divided, _logits
 from multiadapt.spec import names
 
 COLOURS = {"w7": (220, 30, 30), "w8": (30, 200, 40), "w9": (40, 60, 230), "w10": (230, 220, 40)}
@@ -239,7 +239,7 @@ def test_a_run_taken_up_again_ends_with_the_same_bits(
 
 def test_captions_of_one_picture_are_each_others_matches() -> None:
     frame = pd.DataFrame({"q": ["a", "b", "a", "c"], "t": ["x", "x", "y", "z"]})
-    pairs = paired(frame, "q", "t")
+    pairs = paired(Excerpt.whole(frame), "q", "t")
     assert [list(r) for r in pairs.relevant] == [[0, 1], [0], [2]]
     same = _same(pairs.ids, pairs.ids)
     assert same.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
@@ -346,7 +346,7 @@ def test_pairs_are_matched_as_one_by_one(
     inner, model = fitted.fitted_, fitted.fitted_.model
     frame = table.iloc[:12].reset_index(drop=True)
     reading = Reading(pictures, 1, "raise")
-    feeds = inner.paired(paired(frame, "caption", "photo"), reading)
+    feeds = inner.paired(paired(Excerpt.whole(frame), "caption", "photo"), reading)
     text, picture = np.array([3, 0, 11, 5]), np.array([5, 5, 0, 2])
     together = _logits(model, feeds.queries, feeds.targets, text, picture)
     for i in range(4):
@@ -363,7 +363,7 @@ def test_nothing_stands_on_both_sides_of_validation(
 ) -> None:
     model = retriever(training=QUICK.with_params(epochs=1), validation=0.2)
     plan = model.fit(table, query=query, target=target, root=pictures).fitted_.plan
-    kept, held = _divided(plan, Part(table, np.arange(len(table))))
+    kept, held = _divided(plan, Excerpt.whole(table))
     assert held is not None
     for column in (query, target):
         assert not set(kept.frame[column]) & set(held.frame[column])
@@ -371,7 +371,7 @@ def test_nothing_stands_on_both_sides_of_validation(
 
 def test_rows_are_grouped_by_all_they_share() -> None:
     frame = pd.DataFrame({"q": ["a", "b", "b", "c"], "t": ["x", "x", "y", "z"]})
-    pairs = paired(frame, "q", "t")
+    pairs = paired(Excerpt.whole(frame), "q", "t")
     assert pairs.groups.tolist() == [0, 0, 0, pairs.groups[3]]
     assert pairs.groups[3] != 0
     assert [len(set(side.tolist())) for side in pairs.of_side] == [2, 2]
@@ -379,7 +379,7 @@ def test_rows_are_grouped_by_all_they_share() -> None:
 
 def test_paths_are_cells_like_their_texts(table: pd.DataFrame) -> None:
     as_paths = table.assign(photo=table["photo"].map(Path))
-    assert len(paired(as_paths, "caption", "photo").targets) == 40
+    assert len(paired(Excerpt.whole(as_paths), "caption", "photo").targets) == 40
 
 
 def test_too_few_pairs_to_hold_some_out_train_on_all(

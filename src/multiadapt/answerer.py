@@ -120,12 +120,12 @@ class QuestionAnswerer(BaseEstimator):
         Roles([image, question, answer], split_column).check(table.frame)
         train, held = parted(table, split_column, val_data, root)
         if held is not None:
-            Roles([image, question, answer]).check(held)
+            Roles([image, question, answer]).check(held.frame)
         kinds = {image: "image", question: "text"}
-        schema = schema_of(train, kinds, table.root, self.max_files)  # type: ignore[arg-type]
+        schema = schema_of(train.frame, kinds, table.root, self.max_files)  # type: ignore[arg-type]
         plan = WritingPlan(
             method_of(self.method), blip_of(self.backbone), self.training or RECIPE, schema,
-            image, question, answer, "", self.smoothing, self._list(cast(pd.Series, train[answer])),
+            image, question, answer, "", self.smoothing, self._list(cast(pd.Series, train.frame[answer])),
             table.root, self.seed, self.validation, self.on_error, device_of(self.device), self.memory,
         )  # fmt: skip
         plan.check()

@@ -111,8 +111,8 @@ class Captioner(BaseEstimator):
         Roles([image, caption], split_column).check(table.frame)
         train, held = parted(table, split_column, val_data, root)
         if held is not None:
-            Roles([image, caption]).check(held)
-        schema = schema_of(train, {image: "image"}, table.root, self.max_files)
+            Roles([image, caption]).check(held.frame)
+        schema = schema_of(train.frame, {image: "image"}, table.root, self.max_files)
         plan = WritingPlan(
             method_of(self.method), blip_of(self.backbone), self.training or RECIPE, schema,
             image, None, caption, self.prompt, self.smoothing, None,

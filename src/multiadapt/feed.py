@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from multiadapt.data.bad_cells import BadCell, listing
+from multiadapt.data.bad_cells import BadCell, missing_cells
 from multiadapt.data.batches import cells
 from multiadapt.data.reading import Reading
 from multiadapt.encoders._base import Encoder
@@ -25,7 +25,7 @@ from multiadapt.errors import CellError
 from multiadapt.missing._base import Demand
 from multiadapt.types import Inputs
 
-__all__ = ["BLOCK", "Feed", "side_by_side"]
+__all__ = ["BLOCK", "Feed", "blocks", "side_by_side"]
 
 BLOCK = 64
 """Rows that are read and moved to the cut together."""
@@ -68,11 +68,6 @@ class Feed:
         return len(self.frame)
 
     @property
-    def places(self) -> Int[np.ndarray, " b"]:
-        """Where each row stands in the caller's table."""
-        return self._places
-
-    @property
     def kept_bytes(self) -> int:
         """Bytes of the inputs that are kept."""
         return sum(i.nbytes for i in self._kept.values())
@@ -107,14 +102,11 @@ class Feed:
         """
         lacks = {"nothing": [], "one": [self.empty], "all": [~p for p in self.present.values()]}
         names = [", ".join(self.present)] if how_many == "one" else list(self.present)
-        bad = [
-            BadCell(self.frame.index[i], int(self._places[i]), name, "", "missing")
-            for name, lacking in zip(names, lacks[how_many], strict=False)
-            for i in np.flatnonzero(lacking).tolist()
-        ]
+        each = zip(names, lacks[how_many], strict=False)
+        bad = [cell for name, lacking in each for cell in self._cells(name, lacking)]
         if not bad:
             return
-        lines = listing(bad, lambda b: f"{b.where}: {b.column} missing")
+        lines = missing_cells(bad)
         if how_many == "one":
             raise CellError(
                 f"every row must have at least one of its modalities, {len(bad)} have none:\n{lines}\n"
@@ -124,6 +116,16 @@ class Feed:
             f'with missing="error" every row must have every modality, {len(bad)} cells are missing:\n'
             f'{lines}\nFill them, or choose another way: missing="token", "zero" or "mean"'
         )
+
+    def missing(self, stream: str) -> list[BadCell]:
+        """The cells of a stream that were missing when they were last read."""
+        return self._cells(stream, ~self.present[stream])
+
+    def _cells(self, name: str, lacking: np.ndarray) -> list[BadCell]:
+        return [
+            BadCell(self.frame.index[i], int(self._places[i]), name, "", "missing")
+            for i in np.flatnonzero(lacking).tolist()
+        ]
 
     @property
     def empty(self) -> np.ndarray:
@@ -165,7 +167,7 @@ class Feed:
 
     def in_order(self, size: int = BLOCK) -> list[np.ndarray]:
         """All rows in blocks, in the table's order."""
-        return [np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size)]
+        return blocks(len(self), size)
 
     def pooled(self, stream: str) -> Float[Tensor, "b d"]:
         """The frozen encoder's vector of every row that has one, before any adapter."""
@@ -247,6 +249,11 @@ class Feed:
             "again in every epoch, and in every pass of a report; raise `memory` above %.1f GB to keep it",
             stream, need, len(self), need,
         )  # fmt: skip
+
+
+def blocks(rows: int, size: int = BLOCK) -> list[np.ndarray]:
+    """Positions of so many rows, in order, a block at a time."""
+    return [np.arange(i, min(i + size, rows)) for i in range(0, rows, size)]
 
 
 def side_by_side(feeds: Sequence[Feed]) -> Iterator[dict[str, Inputs]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array, column_or_1d
 
+from multiadapt.crossmodal._pairs import Excerpt
 from multiadapt.data.splits import LeakWarning, group_codes
 from multiadapt.data.tables import Table, did_you_mean, read_table
 from multiadapt.errors import SchemaError, SpecError
@@ -121,24 +122,36 @@ def is_table(source: Source) -> bool:
 
 def parted(
     table: Table, split_column: str | None, val_data: Source, root: str | Path | None
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+) -> tuple[Excerpt, Excerpt | None]:
     """Training rows, and those to stop early on: of `val_data`, or marked "val"; None: neither is given."""
-    train, held = table.frame, None
+    whole = Excerpt.whole(table.frame)
+    train, held = whole, None
     if split_column is not None:
-        marks = train[split_column].astype(str).to_numpy()
-        held = train.iloc[np.flatnonzero(np.isin(marks, ["val", "validation"]))]
-        train = train.iloc[np.flatnonzero(marks == "train")]
+        marks = table.frame[split_column].astype(str).to_numpy()
+        train = whole.take(np.flatnonzero(marks == "train"))
+        found = np.flatnonzero(np.isin(marks, ["val", "validation"]))
+        held = whole.take(found) if len(found) else None
         if len(train) == 0:
             raise SchemaError(
                 f"split column {split_column!r} must mark the training rows 'train'; it holds "
                 f"{sorted(set(marks))[:10]}"
             )
-        held = held if len(held) else None
-    if val_data is not None:
-        if held is not None:
-            raise SpecError(f"both val_data and 'val' rows of {split_column!r} are given; give one")
-        held = opened(val_data, root).frame
-    return train, held
+    if val_data is None:
+        return train, held
+    if held is not None:
+        raise SpecError(f"both val_data and 'val' rows of {split_column!r} are given; give one")
+    return train, Excerpt.whole(_beside(val_data, table.root, root).frame)
+
+
+def _beside(val_data: Source, root: Path | None, given: str | Path | None) -> Table:
+    """The table of validation rows, whose files are relative to the training table's `root` too."""
+    table = opened(val_data, given)
+    if table.root is not None and table.root != root:
+        raise SpecError(
+            f"files of val_data must be relative to the training table's folder {root}, but it lies "
+            f"in {table.root}; pass root= with a folder that holds both"
+        )
+    return table
 
 
 def given_rows(
@@ -159,12 +172,7 @@ def given_rows(
     source, y = val_data if pair else (val_data, None)
     weight = roles.sample_weight if isinstance(roles.sample_weight, str) else None
     groups = roles.groups if isinstance(roles.groups, str) else None
-    table = opened(source, given)
-    if table.root is not None and table.root != root:
-        raise SpecError(
-            f"files of val_data must be relative to the training table's folder {root}, but it lies "
-            f"in {table.root}; pass root= with a folder that holds both"
-        )
+    table = _beside(source, root, given)
     own = Roles(roles.label, None, groups, weight)
     own.check(table.frame)
     return rows_of(table.frame, y, own)

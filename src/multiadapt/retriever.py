@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from multiadapt.crossmodal._base import BackboneSpec
-from multiadapt.crossmodal._pairs import distinct
+from multiadapt.crossmodal._pairs import Excerpt, distinct
 from multiadapt.crossmodal._retrieval import Contrast
 from multiadapt.crossmodal.blip import Blip
 from multiadapt.crossmodal.dual import Dual
@@ -20,13 +20,13 @@ from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.tables import Table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SchemaError, SpecError
-from multiadapt.gather import Roles, Source, opened
+from multiadapt.gather import Roles, Source, opened, parted
 from multiadapt.methods._base import Method, Training
 from multiadapt.methods._pretrained import check_method
 from multiadapt.model import encoder_spec
 from multiadapt.pair_files import load_retriever, save_retriever
 from multiadapt.reports.progress import showing
-from multiadapt.retrieving import FittedRetriever, PairPlan, Part, Protocol, fit_pairs
+from multiadapt.retrieving import FittedRetriever, PairPlan, Protocol, fit_pairs
 from multiadapt.search import Found, Id, VectorIndex, build_index, open_index
 from multiadapt.spec import resolve
 from multiadapt.training import Session, device_of
@@ -118,7 +118,7 @@ class CrossModalRetriever(BaseEstimator):
         roles.check(table.frame)
         if query == target:
             raise SpecError(f"query and target must be two columns, got {query!r} twice")
-        train, held = _parts(table, split_column, val_data, root)
+        train, held = parted(table, split_column, val_data, root)
         if held is not None:
             Roles([query, target]).check(held.frame)
         schema = self._schema(train.frame, query, target, table.root)
@@ -126,7 +126,7 @@ class CrossModalRetriever(BaseEstimator):
         parts = [_conformed(schema, part) for part in (train, held)]
         with showing(verbose=self.verbose) as tell:
             session = Session(time_limit, Path(resume) if resume else None, tell=tell)
-            self.fitted_ = fit_pairs(plan, cast(Part, parts[0]), parts[1], session=session)
+            self.fitted_ = fit_pairs(plan, cast(Excerpt, parts[0]), parts[1], session=session)
         return self
 
     def embed(self, X: Source, side: str, *, root: str | Path | None = None) -> np.ndarray:
@@ -336,37 +336,8 @@ def _backbone(choice: str | Mapping[str, str | EncoderSpec] | BackboneSpec) -> B
     )
 
 
-def _parts(
-    table: Table, split_column: str | None, val_data: Source, root: str | Path | None
-) -> tuple[Part, Part | None]:
-    """Training pairs, and those to stop early on."""
-    whole = Part(table.frame, np.arange(len(table.frame)))
-    train, held = whole, None
-    if split_column is not None:
-        marks = table.frame[split_column].astype(str).to_numpy()
-        train = whole.take(np.flatnonzero(marks == "train"))
-        found = np.flatnonzero(np.isin(marks, ["val", "validation"]))
-        held = whole.take(found) if len(found) else None
-        if len(train) == 0:
-            raise SchemaError(
-                f"split column {split_column!r} must mark the training rows 'train'; it holds "
-                f"{sorted(set(marks))[:10]}"
-            )
-    if val_data is None:
-        return train, held
-    if held is not None:
-        raise SpecError(f"both val_data and 'val' rows of {split_column!r} are given; give one")
-    given = opened(val_data, root)
-    if given.root is not None and given.root != table.root:
-        raise SpecError(
-            f"files of val_data must be relative to the training table's folder {table.root}, but it lies "
-            f"in {given.root}; pass root= with a folder that holds both"
-        )
-    return train, Part(given.frame, np.arange(len(given.frame)))
-
-
-def _conformed(schema: Schema, part: Part | None) -> Part | None:
-    return None if part is None else Part(schema.conform(part.frame), part.places)
+def _conformed(schema: Schema, rows: Excerpt | None) -> Excerpt | None:
+    return None if rows is None else Excerpt(schema.conform(rows.frame), rows.places)
 
 
 def _warn_worse(adapted: Any, before: Any) -> None:

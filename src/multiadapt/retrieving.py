@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 
 from multiadapt.crossmodal._base import BackboneSpec
-from multiadapt.crossmodal._pairs import PairFeed, Pairs, paired
+from multiadapt.crossmodal._pairs import Excerpt, PairFeed, Pairs, paired
 from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
-from multiadapt.data.bad_cells import BadCell, listing
+from multiadapt.data.bad_cells import missing_cells
 from multiadapt.data.digest import table_digest
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
@@ -34,7 +34,7 @@ from multiadapt.training import Data, Session, train
 
 _log = logging.getLogger("multiadapt")
 
-__all__ = ["FittedRetriever", "PairPlan", "Part", "Protocol", "fit_pairs", "model_of"]
+__all__ = ["FittedRetriever", "PairPlan", "Protocol", "fit_pairs", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -71,23 +71,8 @@ class PairPlan:
     device: torch.device
     memory: float
 
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of a table of pairs."""
-
-    frame: pd.DataFrame
-    places: Int[np.ndarray, " b"]
-    """Where each stands in the caller's table, for reports."""
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def take(self, at: Int[np.ndarray, " k"]) -> "Part":
-        return Part(self.frame.iloc[at], self.places[at])
-
-    def pairs(self, plan: PairPlan) -> Pairs:
-        return paired(self.frame, plan.query, plan.target, self.places)
+    def paired(self, rows: Excerpt) -> Pairs:
+        return paired(rows, self.query, self.target)
 
 
 @dataclass
@@ -150,7 +135,7 @@ class FittedRetriever:
         if len(frame) == 0:
             raise SchemaError("there must be at least one pair to measure retrieval on, got none")
         reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
-        feeds = self.paired(paired(frame, self.plan.query, self.plan.target), reading)
+        feeds = self.paired(self.plan.paired(Excerpt.whole(frame)), reading)
         reading.finish()
         _check_whole(feeds)
         return self._measured(feeds, protocol, seed)
@@ -197,7 +182,7 @@ class FittedRetriever:
 
 
 def fit_pairs(
-    plan: PairPlan, rows: Part, held: Part | None, *, session: Session
+    plan: PairPlan, rows: Excerpt, held: Excerpt | None, *, session: Session
 ) -> FittedRetriever:
     """Train on pairs; some targets are held out to stop early on where no rows for that are given."""
     _check_several(rows, plan, "to fit")
@@ -209,7 +194,7 @@ def fit_pairs(
     fitted = FittedRetriever(plan, model)
     reading = Reading(plan.root, plan.schema.max_files, plan.on_error)
     parts = [rows] if held is None else [rows, held]
-    feeds = [fitted.paired(part.pairs(plan), reading) for part in parts]
+    feeds = [fitted.paired(plan.paired(part), reading) for part in parts]
     reading.finish()
     for feed in feeds:
         _check_whole(feed)
@@ -244,10 +229,10 @@ def model_of(plan: PairPlan, rows: int) -> RetrievalModel:
     return model.to(plan.device).eval()
 
 
-def _divided(plan: PairPlan, rows: Part) -> tuple[Part, Part | None]:
+def _divided(plan: PairPlan, rows: Excerpt) -> tuple[Excerpt, Excerpt | None]:
     """Rows that share a query or a target stay on one side. Nothing is held out where too few would be:
     among pairs of one target nothing can be mistaken."""
-    pairs = rows.pairs(plan)
+    pairs = plan.paired(rows)
     if len(np.unique(pairs.groups)) > 1:
         share = {"fraction": plan.validation, "seed": plan.seed, "groups": pairs.groups}
         kept, held = (rows.take(at) for at in holdout(len(rows), **share))
@@ -262,15 +247,15 @@ def _divided(plan: PairPlan, rows: Part) -> tuple[Part, Part | None]:
     return rows, None
 
 
-def _several(rows: Part, plan: PairPlan) -> bool:
+def _several(rows: Excerpt, plan: PairPlan) -> bool:
     """Whether something can be mistaken: there are two queries and two targets."""
-    pairs = rows.pairs(plan)
+    pairs = plan.paired(rows)
     return min(len(pairs.queries), len(pairs.targets)) > 1
 
 
-def _check_several(rows: Part, plan: PairPlan, what: str) -> None:
+def _check_several(rows: Excerpt, plan: PairPlan, what: str) -> None:
     if not _several(rows, plan):
-        pairs = rows.pairs(plan)
+        pairs = plan.paired(rows)
         raise SchemaError(
             f"a table {what} must have at least 2 different queries and targets, got {len(rows)} rows with "
             f"{len(pairs.queries)} and {len(pairs.targets)}"
@@ -285,14 +270,10 @@ def _check_whole(feeds: PairFeed) -> None:
 def _check_side(feed: Feed) -> None:
     """CellError: cells of this side are missing, named by their rows."""
     (name,) = feed.encoders
-    bad = [
-        BadCell(feed.frame.index[i], int(feed.places[i]), name, "", "missing")
-        for i in np.flatnonzero(~feed.present[name])
-    ]
-    if bad:
+    if bad := feed.missing(name):
         raise CellError(
             f"a pair must have both of its sides, {len(bad)} cells of {name!r} are missing:\n"
-            f"{listing(bad, lambda b: f'{b.where}: {b.column} missing')}\nLeave these rows out"
+            f"{missing_cells(bad)}\nLeave these rows out"
         )
 
 

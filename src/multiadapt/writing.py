@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -18,11 +18,11 @@ from multiadapt.crossmodal._adopt import Donor, adopt
 from multiadapt.crossmodal._answering import AnsweringModel
 from multiadapt.crossmodal._blip import open_blip
 from multiadapt.crossmodal._captioning import CaptioningModel
-from multiadapt.crossmodal._pairs import distinct
+from multiadapt.crossmodal._pairs import Excerpt, SharedFeed, distinct
 from multiadapt.crossmodal._texts import said, shares
 from multiadapt.crossmodal._writing import DECODER, Decoding, WritingModel
 from multiadapt.crossmodal.blip import Blip
-from multiadapt.data.bad_cells import BadCell, listing
+from multiadapt.data.bad_cells import missing_cells
 from multiadapt.data.digest import table_digest
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema, guess_schema
@@ -106,36 +106,6 @@ class WritingPlan:
 
 
 @dataclass
-class WritingFeed:
-    """Rows whose cells repeat: each different picture and question is read and kept once."""
-
-    sides: Sequence[tuple[Feed, Int[np.ndarray, " b"]]]
-    """A feed of the different cells, and which of them every row has."""
-    texts: Inputs | None
-    """What is to be written; None: that is to be found."""
-    device: torch.device
-
-    def __len__(self) -> int:
-        return len(self.sides[0][1])
-
-    def in_order(self, size: int = 64) -> list[np.ndarray]:
-        return [np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size)]
-
-    def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
-        parts = [feed.batches([which[rows] for rows in order]) for feed, which in self.sides]
-        try:
-            for rows, *sides in zip(order, *parts, strict=True):
-                batch = {stream: inputs for side in sides for stream, inputs in side.items()}
-                if self.texts is not None:
-                    texts = self.texts.select(torch.from_numpy(rows))
-                    batch[DECODER] = texts.to(self.device)
-                yield batch
-        finally:
-            for part in parts:
-                part.close()
-
-
-@dataclass
 class FittedWriter:
     """A fitted writer with everything it needs to read new rows."""
 
@@ -144,32 +114,30 @@ class FittedWriter:
     info: dict[str, Any] = field(default_factory=dict)
 
     def feed(
-        self, frame: pd.DataFrame, root: Path | None, texts: list[list[str]] | None = None
-    ) -> WritingFeed:
+        self, rows: Excerpt, root: Path | None, texts: list[list[str]] | None = None
+    ) -> SharedFeed:
         """Rows read and checked: CellError names those that lack their picture or question."""
         reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
-        sides = [self._side(frame, stream, reading) for stream in self.model.reads]
+        sides = [self._side(rows, stream, reading) for stream in self.model.reads]
         for feed, _ in sides:
             feed.keep()
         reading.finish()
         for feed, _ in sides:
             _demand(feed)
             feed.say_remarks()
-        return WritingFeed(sides, self._texts(texts), self.plan.device)
+        return SharedFeed(sides, None if texts is None else {DECODER: self._texts(texts)})
 
     def _side(
-        self, frame: pd.DataFrame, stream: str, reading: Reading
+        self, rows: Excerpt, stream: str, reading: Reading
     ) -> tuple[Feed, Int[np.ndarray, " b"]]:
-        first, which = distinct(frame[stream])
+        first, which = distinct(rows.frame[stream])
         feed = Feed(
-            {stream: self.model.reads[stream]}, frame[[stream]].iloc[first], reading,  # type: ignore[arg-type]
-            self.model.cuts(), self.plan.device, {}, int(self.plan.memory * 1e9), first,
+            {stream: self.model.reads[stream]}, rows.frame.filter([stream]).iloc[first], reading,
+            self.model.cuts(), self.plan.device, {}, int(self.plan.memory * 1e9), rows.places[first],
         )  # fmt: skip
         return feed, which
 
-    def _texts(self, rows: list[list[str]] | None) -> Inputs | None:
-        if rows is None:
-            return None
+    def _texts(self, rows: list[list[str]]) -> Inputs:
         found = self.model.writer.prepare(*shares(rows))
         for what, items in found.notes:
             _log.warning("%s: %d %s", self.plan.text, items, what)
@@ -179,14 +147,16 @@ class FittedWriter:
         self, frame: pd.DataFrame, root: Path | None, texts: list[list[str]]
     ) -> Float[np.ndarray, " b"]:
         """How unlikely each row's texts are."""
-        return scores(self.model, self.feed(frame, root, texts), self.plan.training)[:, 0]
+        return scores(self.model, self.feed(Excerpt.whole(frame), root, texts), self.plan.training)[
+            :, 0
+        ]
 
     def written(self, frame: pd.DataFrame, root: Path | None, decoding: Decoding) -> list[str]:
         """A text of each row; with nucleus every batch of rows draws anew from the seed."""
         decoding.fit_into(self.model.writer.room)
         if len(frame) == 0:
             return []
-        feed = self.feed(frame, root)
+        feed = self.feed(Excerpt.whole(frame), root)
         self.model.eval()
         found: list[str] = []
         for i, batch in enumerate(feed.batches(feed.in_order())):
@@ -204,7 +174,7 @@ class FittedWriter:
             raise SpecError(f"k must be at least 1, got {most}")
         if len(frame) == 0:
             return np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32)
-        feed = self.feed(frame, root)
+        feed = self.feed(Excerpt.whole(frame), root)
         answers = self.model.writer.prepare([[a] for a in known]).to(self.plan.device)
         self.model.eval()
         found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -221,8 +191,8 @@ class FittedWriter:
 
 def fit_texts(
     plan: WritingPlan,
-    frame: pd.DataFrame,
-    held: pd.DataFrame | None,
+    rows: Excerpt,
+    held: Excerpt | None,
     *,
     session: Session,
     donor: Donor | None = None,
@@ -232,14 +202,14 @@ def fit_texts(
 
     `donor`: a saved adapter, which training begins from.
     """
-    if len(frame) < 2:
-        raise SchemaError(f"a table to fit must have at least 2 rows, got {len(frame)}")
+    if len(rows) < 2:
+        raise SchemaError(f"a table to fit must have at least 2 rows, got {len(rows)}")
     if held is None and plan.validation > 0:
-        pictures = distinct(frame[plan.image])[1]
-        kept, apart = holdout(len(frame), fraction=plan.validation, seed=plan.seed, groups=pictures)
-        frame, held = frame.iloc[kept], frame.iloc[apart] if len(apart) else None
-    parts = [part for part in (frame, held) if part is not None]
-    texts = [said(cast(pd.Series, part[plan.text]), several=plan.several) for part in parts]
+        pictures = distinct(rows.frame[plan.image])[1]
+        kept, apart = holdout(len(rows), fraction=plan.validation, seed=plan.seed, groups=pictures)
+        rows, held = rows.take(kept), rows.take(apart) if len(apart) else None
+    parts = [part for part in (rows, held) if part is not None]
+    texts = [said(cast(pd.Series, p.frame[plan.text]), several=plan.several) for p in parts]
     if plan.answers is not None:
         warn_outside(plan.answers, [row for part in texts for row in part])
     model = model_of(plan)
@@ -253,11 +223,11 @@ def fit_texts(
         data[1] if held is not None else None,
         plan.training,
         seed=plan.seed,
-        session=replace(session, identity=_identity(plan, model, parts)),
+        session=replace(session, identity=_identity(plan, model, [part.frame for part in parts])),
     )
     model.eval()
     fitted.info = {
-        "rows": len(frame),
+        "rows": len(rows),
         "validation_rows": 0 if held is None else len(held),
         "taken_over": taken,
         "history": {**asdict(history), "epochs": list(history.epochs)},
@@ -334,14 +304,10 @@ def table_of(found: Mapping[str, Answered | Captioned], metric: str) -> pd.DataF
 
 def _demand(feed: Feed) -> None:
     (name,) = feed.encoders
-    bad = [
-        BadCell(feed.frame.index[i], int(feed.places[i]), name, "", "missing")
-        for i in np.flatnonzero(~feed.present[name])
-    ]
-    if bad:
+    if bad := feed.missing(name):
         raise CellError(
-            f"every row must have its {name!r}, {len(bad)} are missing:\n"
-            f"{listing(bad, lambda b: f'{b.where}: {b.column} missing')}\nLeave these rows out"
+            f"every row must have its {name!r}, {len(bad)} are missing:\n{missing_cells(bad)}\n"
+            "Leave these rows out"
         )
 
 

@@ -1,6 +1,6 @@
 """Rows of pairs whose sides repeat: five captions of one picture read and keep that picture once."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike, fspath
@@ -14,10 +14,29 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from multiadapt.feed import Feed
+from multiadapt.feed import Feed, blocks
 from multiadapt.types import Inputs
 
-__all__ = ["PairFeed", "Pairs", "distinct", "paired"]
+__all__ = ["Excerpt", "PairFeed", "Pairs", "SharedFeed", "distinct", "paired"]
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Rows of a table."""
+
+    frame: pd.DataFrame
+    places: Int[np.ndarray, " b"]
+    """Where each stands in the caller's table, for reports."""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, at: Int[np.ndarray, " k"]) -> "Excerpt":
+        return Excerpt(self.frame.iloc[at], self.places[at])
+
+    @staticmethod
+    def whole(frame: pd.DataFrame) -> "Excerpt":
+        return Excerpt(frame, np.arange(len(frame)))
 
 
 @dataclass(frozen=True)
@@ -63,14 +82,9 @@ class Pairs:
         return [np.unique(part).tolist() for part in np.split(self.target[order], ends)]
 
 
-def paired(
-    frame: pd.DataFrame, query: str, target: str, places: Int[np.ndarray, " b"] | None = None
-) -> Pairs:
-    """The distinct cells of both columns, in the order of their first rows, under these rows' labels.
-
-    `places`: where the rows stand in the caller's table; None: they are all of it.
-    """
-    places = np.arange(len(frame)) if places is None else places
+def paired(rows: Excerpt, query: str, target: str) -> Pairs:
+    """The distinct cells of both columns, in the order of their first rows, under these rows' labels."""
+    frame, places = rows.frame, rows.places
     asked, query_of = distinct(frame[query])
     found, target_of = distinct(frame[target])
     first = (places[asked], places[found])
@@ -94,33 +108,44 @@ def _key(value: Any, row: int) -> Any:
     return fspath(value) if isinstance(value, (str, PathLike)) else (row,)
 
 
-@dataclass
-class PairFeed:
-    """Batches of pairs from a feed of queries and one of targets."""
+class SharedFeed:
+    """Rows whose cells repeat: each different cell of a side is read and kept once."""
 
-    queries: Feed
-    targets: Feed
-    pairs: Pairs
+    def __init__(
+        self,
+        sides: Sequence[tuple[Feed, Int[np.ndarray, " b"]]],
+        own: Mapping[str, Inputs] | None = None,
+    ) -> None:
+        """A feed of the different cells of each side, and which of them every row has; `own` holds what
+        every row has for itself."""
+        self.sides, self.own = tuple(sides), own or {}
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.sides[0][1])
 
     @property
     def device(self) -> torch.device:
-        return self.queries.device
+        return self.sides[0][0].device
 
-    def in_order(self, size: int = 64) -> list[np.ndarray]:
-        return [np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size)]
+    def in_order(self) -> list[np.ndarray]:
+        return blocks(len(self))
 
     def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
-        """Both sides of each array of rows."""
-        both = (
-            self.queries.batches([self.pairs.query[rows] for rows in order]),
-            self.targets.batches([self.pairs.target[rows] for rows in order]),
-        )
+        """All sides of each array of rows."""
+        parts = [feed.batches([which[rows] for rows in order]) for feed, which in self.sides]
         try:
-            for one, other in zip(*both, strict=True):
-                yield {**one, **other}
+            for rows, *sides in zip(order, *parts, strict=True):
+                chosen = torch.from_numpy(rows)
+                own = {s: i.select(chosen).to(self.device) for s, i in self.own.items()}
+                yield {s: i for side in (*sides, own) for s, i in side.items()}
         finally:
-            for side in both:
-                side.close()
+            for part in parts:
+                part.close()
+
+
+class PairFeed(SharedFeed):
+    """Batches of pairs."""
+
+    def __init__(self, queries: Feed, targets: Feed, pairs: Pairs) -> None:
+        super().__init__([(queries, pairs.query), (targets, pairs.target)])
+        self.queries, self.targets, self.pairs = queries, targets, pairs

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 import pandas as pd
 
-__all__ = ["BadCell", "bad_cells", "listing"]
+__all__ = ["BadCell", "bad_cells", "listing", "missing_cells"]
 
 SHOWN = 10
 """How many bad cells a report spells out."""
@@ -53,6 +53,11 @@ def listing(bad: Collection[BadCell], line: Callable[[BadCell], str]) -> str:
         kept = _write(ordered)
         lines.append(f"  and {len(ordered) - SHOWN} more; all {len(ordered)} are listed in {kept}")
     return "\n".join(lines)
+
+
+def missing_cells(bad: Collection[BadCell]) -> str:
+    """The listing of cells that are not there."""
+    return listing(bad, lambda b: f"{b.where}: {b.column} missing")
 
 
 def _write(bad: list[BadCell]) -> str:
