@@ -8,6 +8,7 @@ from multiadapt.fusion._base import Fusion
 from multiadapt.fusion.attention import Attention
 from multiadapt.fusion.gated import Gated
 from multiadapt.fusion.mean import Mean
+from multiadapt.fusion.mlp import MLP
 from multiadapt.spec import names, resolve
 from multiadapt.types import Tokens
 
@@ -51,11 +52,14 @@ def test_rows_do_not_meet_and_the_streams_order_is_the_fusions(fusion: Fusion) -
     [
         (Mean, {"width": 0}, "width must be at least 1, got 0"),
         (Gated, {"width": 0}, "width must be at least 1, got 0"),
+        (MLP, {"width": 0}, "width must be at least 1, got 0"),
+        (MLP, {"layers": 0}, "layers must be at least 1, got 0"),
+        (MLP, {"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         (Attention, {"width": 30}, "width must be a multiple of heads, got 30 and 4"),
     ],
 )
 def test_options_out_of_range_are_refused(
-    kind: type, options: dict[str, int], message: str
+    kind: type, options: dict[str, float], message: str
 ) -> None:
     with pytest.raises(SpecError, match=message):
         kind(**options)

@@ -65,9 +65,9 @@ def fit(
         U2A(LoRA(r=2, use_dora=True, roles=("query", "value"), blocks="last 1")),
         U2A({"note": LoRA(r=4), "image": LoRA(r=1)}, missing=MaskToken(hosts=("note", "front"))),
         U2A(join=Attention(width=16), missing=MaskToken(visibility="full", hosts="gate")),
-        U2A(missing="zero"),  # type: ignore[arg-type]
+        U2A(missing="zero", join="mlp"),  # type: ignore[arg-type]
     ],
-    ids=["default", "dora in the last block", "by name", "attention, full, gate", "zero"],
+    ids=["default", "dora in the last block", "by name", "attention, full, gate", "zero, mlp"],
 )
 def test_a_table_with_holes_is_learned_and_comes_back(
     method: Method, noted, photos, networks, tmp_path
