@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -45,7 +46,7 @@ class _MLP(Fusion):
         self.hidden = nn.Sequential(
             *(
                 nn.Sequential(nn.Linear(a, b), nn.GELU(), nn.Dropout(spec.dropout))
-                for a, b in zip(sizes, sizes[1:], strict=False)
+                for a, b in pairwise(sizes)
             )
         )
 
