@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import record
+from comparison import footing, key_of, options_of
 from sklearn.base import clone
 
 from multiadapt.data.digest import table_digest
 from multiadapt.data.masks import BOTH, draw
 from multiadapt.reports._cells import Cell, Store, digest
 from multiadapt.reports._coalitions import Coalitions, Sample
-from multiadapt.reports.compare import Design, _costs, _described, _Run
+from multiadapt.reports.compare import Design, _described, _Run
 from multiadapt.reports.evidence import OverRows, Scored
 from multiadapt.reports.meter import Meter
 
@@ -70,10 +71,7 @@ class Runs:
 
     def add(self, name: str, estimator: Any, run: _Run, *, fit: bool) -> None:
         """One run of one method: read, or fitted if asked for."""
-        options = estimator.get_params(deep=False)
-        options = {k: v for k, v in options.items() if k not in ("seed", "verbose", "memory")}
-        places = [p.tolist() for p in (run.train, run.test)]
-        key = digest(name, run.name, options, run.seed, places, self.design.options(), self._table)
+        key = key_of(name, options_of(estimator), run, self.design, self._table)
         holes = self._read(key) or (self._fit(name, estimator, run, key) if fit else None)
         if holes is not None:
             self.found.setdefault(name, {})[run.name] = holes
@@ -164,13 +162,7 @@ class Runs:
             gap = evidence.difference(*two, metric)
             line |= {"difference": gap.difference, "difference_low": gap.low}
             line |= {"difference_high": gap.high, "p": gap.p}
-        return line | {
-            **_costs(cells),
-            "pairs": len(pairs),
-            "epochs": sum(c.record["epochs"] for c in cells) / len(cells),
-            "load": round(sum(c.record["load"] for c in cells) / len(cells), 1),
-            "commit": " ".join(sorted({c.record["commit"] for c in cells})),
-        }
+        return line | footing(cells, len(pairs))
 
 
 def _comparable(own: Mapping[str, Holes], other: Mapping[str, Holes], modality: str) -> bool:

@@ -1,4 +1,4 @@
-"""Runs of a comparison whose training rows differ from seed to seed, outside baselines among them.
+"""Comparisons whose training rows differ from seed to seed, outside baselines among them.
 
 It stands on the parts of `multiadapt.reports.compare`: the same fits, the same intervals and tests.
 Runs are kept one by one; a method may have fewer runs than another, and its row says how many.
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import record
 
@@ -15,7 +16,44 @@ from multiadapt.reports._cells import Cell, Store, digest
 from multiadapt.reports.compare import Design, _costs, _evidence, _line, _Run, _Work
 from multiadapt.reports.evidence import Scored
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "drawn", "footing", "key_of", "options_of"]
+
+
+def drawn(
+    split: np.ndarray, seeds: int, training_rows: int, validation_rows: int | None = None
+) -> list[_Run]:
+    """For each seed so many of the rows marked train, so many (or all) marked val, all marked test."""
+    train, val, test = (np.flatnonzero(split == part) for part in ("train", "val", "test"))
+    found: list[_Run] = []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        rows = [rng.choice(train, training_rows, replace=False)]
+        rows.append(rng.choice(val, validation_rows, replace=False) if validation_rows else val)
+        found.append(_Run(f"seed{seed}", seed, np.sort(np.concatenate(rows)), test))
+    return found
+
+
+def options_of(estimator: Any) -> dict[str, Any]:
+    """What a fit's outcome depends on beside its rows and seed."""
+    options = estimator.get_params(deep=False)
+    return {k: v for k, v in options.items() if k not in ("seed", "verbose", "memory")}
+
+
+def key_of(name: str, options: Mapping[str, Any], run: _Run, design: Design, table: str) -> str:
+    """The name under which one run of one method is kept."""
+    places = [p.tolist() for p in (run.train, run.test)]
+    return digest(name, run.name, dict(options), run.seed, places, design.options(), table)
+
+
+def footing(cells: Sequence[Cell], pairs: int) -> dict[str, Any]:
+    """What the runs of a method cost, how many are compared, and where they come from."""
+    return {
+        **_costs(cells),
+        "pairs": pairs,
+        "epochs": sum(c.record["epochs"] for c in cells) / len(cells),
+        "load": round(sum(c.record["load"] for c in cells) / len(cells), 1),
+        "commit": " ".join(sorted({c.record["commit"] for c in cells})),
+    }
 
 
 class Comparison:
@@ -32,9 +70,8 @@ class Comparison:
 
     def estimator(self, name: str, estimator: Any, run: _Run, *, fit: bool) -> None:
         """One run of a method of multiadapt: read, or fitted if asked for."""
-        options = estimator.get_params(deep=False)
-        options = {k: v for k, v in options.items() if k not in ("seed", "verbose", "memory")}
-        self.add(name, options, run, lambda: self.work._fit(name, estimator, run), fit=fit)
+        make = lambda: self.work._fit(name, estimator, run)  # noqa: E731
+        self.add(name, options_of(estimator), run, make, fit=fit)
 
     def add(
         self,
@@ -46,9 +83,7 @@ class Comparison:
         fit: bool,
     ) -> None:
         """One run of anything that gives scores of the test rows."""
-        places = [p.tolist() for p in (run.train, run.test)]
-        options = dict(options)
-        key = digest(name, run.name, options, run.seed, places, self.design.options(), self.table)
+        key = key_of(name, options, run, self.design, self.table)
         cell = self.store.read(key)
         if cell is None and fit:
             notes = {"load": record.load(), "commit": record.commit()}
@@ -79,16 +114,7 @@ class Comparison:
             whole = self._scored(name, runs)
             alone = _line(whole, whole, metric, _evidence(self.design, runs), same=True)
             line = alone | {k: v for k, v in line.items() if k == "p" or k.startswith("difference")}
-        return {
-            "method": name,
-            "against": base,
-            **line,
-            **_costs(cells),
-            "pairs": len(pairs),
-            "epochs": sum(c.record["epochs"] for c in cells) / len(cells),
-            "load": round(sum(c.record["load"] for c in cells) / len(cells), 1),
-            "commit": " ".join(sorted({c.record["commit"] for c in cells})),
-        }
+        return {"method": name, "against": base, **line} | footing(cells, len(pairs))
 
     def _scored(self, name: str, runs: Sequence[_Run]) -> Scored:
         cells = [self.cells[name][r.name] for r in runs if r.name in self.cells[name]]

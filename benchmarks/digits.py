@@ -19,6 +19,7 @@ import record
 import soundfile
 import torch
 from coalitions import Runs
+from comparison import drawn
 from PIL import Image
 
 from multiadapt import U2A, Frozen, MultimodalClassifier, Training
@@ -26,7 +27,7 @@ from multiadapt.methods._base import Method
 from multiadapt.missing.mean import Mean
 from multiadapt.missing.token import MaskToken
 from multiadapt.missing.zero import Zero
-from multiadapt.reports.compare import Design, _Run
+from multiadapt.reports.compare import Design
 
 TRAINING_ROWS, VALIDATION_ROWS = 300, 200
 LABEL, BASE = "digit", "u2a"
@@ -70,18 +71,6 @@ def noised(data: Path, work: Path) -> pd.DataFrame:
     return table[["audio", "image", LABEL, "split"]]
 
 
-def runs(table: pd.DataFrame, seeds: int) -> list[_Run]:
-    split = table["split"].to_numpy()
-    found: list[_Run] = []
-    for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        train = rng.choice(np.flatnonzero(split == "train"), TRAINING_ROWS, replace=False)
-        val = rng.choice(np.flatnonzero(split == "val"), VALIDATION_ROWS, replace=False)
-        rows = np.sort(np.concatenate([train, val]))
-        found.append(_Run(f"seed{seed}", seed, rows, np.flatnonzero(split == "test")))
-    return found
-
-
 def estimator(method: Method) -> MultimodalClassifier:
     return MultimodalClassifier(
         method,
@@ -103,7 +92,9 @@ def main() -> None:
     logging.getLogger("multiadapt").setLevel(logging.WARNING)
     table = noised(given.data, given.work)
     design = Design(LABEL, split_column="split", seeds=given.seeds, root=given.work)
-    found = Runs(table, design, runs(table, given.seeds), given.work / "cells")
+    split = table["split"].to_numpy()
+    runs = drawn(split, given.seeds, TRAINING_ROWS, VALIDATION_ROWS)
+    found = Runs(table, design, runs, given.work / "cells")
     for run in found.runs:
         for name, method in METHODS.items():
             found.add(name, estimator(method), run, fit=name in asked)

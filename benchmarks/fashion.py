@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import fashion_baselines as outside
-import numpy as np
 import pandas as pd
 import record
 import torch
-from comparison import Comparison
+from comparison import Comparison, drawn
 
 from multiadapt import (
     Frozen,
@@ -34,7 +33,7 @@ from multiadapt import (
 from multiadapt.adapters.bottleneck import Bottleneck
 from multiadapt.methods._base import Method
 from multiadapt.methods._image_branch import ImageBranch
-from multiadapt.reports.compare import Design, _Run
+from multiadapt.reports.compare import Design
 
 ATTRIBUTES = ("gender", "masterCategory", "subCategory", "baseColour")
 LABEL = "season"
@@ -69,18 +68,6 @@ def read(data: Path) -> pd.DataFrame:
     return table[["image", *ATTRIBUTES, LABEL, "split"]]
 
 
-def runs(table: pd.DataFrame, seeds: int) -> list[_Run]:
-    split = table["split"].to_numpy()
-    val, test = np.flatnonzero(split == "val"), np.flatnonzero(split == "test")
-    found: list[_Run] = []
-    for seed in range(seeds):
-        drawn = np.random.default_rng(seed).choice(
-            np.flatnonzero(split == "train"), TRAINING_ROWS, replace=False
-        )
-        found.append(_Run(f"seed{seed}", seed, np.sort(np.concatenate([drawn, val])), test))
-    return found
-
-
 def estimator(
     method: Method, training: Training, given: argparse.Namespace
 ) -> MultimodalClassifier:
@@ -98,7 +85,7 @@ def estimator(
 def work(given: argparse.Namespace) -> list[dict[str, Any]]:
     table = read(given.data)
     design = Design(LABEL, split_column="split", seeds=given.seeds, root=given.data / "fashion")
-    all_runs = runs(table, given.seeds)
+    all_runs = drawn(table["split"].to_numpy(), given.seeds, TRAINING_ROWS)
     comparison = Comparison(table, design, all_runs, given.work)
     asked = given.methods.split(",") if given.methods else [*METHODS, *OUTSIDE]
     unknown = set(asked) - {*METHODS, *OUTSIDE}

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import record
 import torch
 from coalitions import Runs
+from comparison import drawn
 
 from multiadapt import (
     U2A,
@@ -42,7 +42,7 @@ from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.missing.mean import Mean
 from multiadapt.missing.token import MaskToken
 from multiadapt.missing.zero import Zero
-from multiadapt.reports.compare import Design, _Run
+from multiadapt.reports.compare import Design
 
 ATTRIBUTES = ("gender", "masterCategory", "subCategory", "baseColour")
 NAME = "productDisplayName"
@@ -106,18 +106,6 @@ def read(data: Path, label: str) -> pd.DataFrame:
     return kept[["image", NAME, *ATTRIBUTES, label, "split"]]
 
 
-def runs(table: pd.DataFrame, seeds: int) -> list[_Run]:
-    split = table["split"].to_numpy()
-    val, test = np.flatnonzero(split == "val"), np.flatnonzero(split == "test")
-    found: list[_Run] = []
-    for seed in range(seeds):
-        drawn = np.random.default_rng(seed).choice(
-            np.flatnonzero(split == "train"), TRAINING_ROWS, replace=False
-        )
-        found.append(_Run(f"seed{seed}", seed, np.sort(np.concatenate([drawn, val])), test))
-    return found
-
-
 def estimator(entry: Entry, given: argparse.Namespace) -> MultimodalClassifier:
     kinds = {"image": "image", NAME: "text", **dict.fromkeys(ATTRIBUTES, "categorical")}
     encoders = {
@@ -156,7 +144,8 @@ def main() -> None:
     design = Design(
         given.label, split_column="split", seeds=given.seeds, root=given.data / "fashion"
     )
-    found = Runs(table, design, runs(table, given.seeds), given.work)
+    runs = drawn(table["split"].to_numpy(), given.seeds, TRAINING_ROWS)
+    found = Runs(table, design, runs, given.work)
     for run in found.runs:
         for name, entry in METHODS.items():
             found.add(name, estimator(entry, given), run, fit=name in asked)
