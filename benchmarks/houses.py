@@ -94,9 +94,16 @@ def work(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 for name, (method, training) in METHODS.items():
                     one = estimator(method, training, trunk, given, table)
                     comparison.estimator(name, one, run, fit=fit and name in asked)
+            place = {"zipcode": "with" if zipcode else "without", "trunk": trunk}
+            command = _command(given, trunk, zipcode=zipcode)
             for row in comparison.rows((BASE,), "r2_log"):
-                place = {"zipcode": "with" if zipcode else "without", "trunk": trunk}
-                yield {**place, "tabular": given.tabular, **row}
+                yield {**place, "tabular": given.tabular, **row, "command": command}
+
+
+def _command(given: argparse.Namespace, trunk: str, *, zipcode: bool) -> str:
+    """What makes these rows, whichever call fitted which of them."""
+    own = {"methods": None, "folds": None, "trunk": trunk, "only_zipcode": zipcode}
+    return record.command("houses.py", argparse.Namespace(**{**vars(given), **own}))
 
 
 def main() -> None:
@@ -114,10 +121,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     logging.getLogger("multiadapt").setLevel(logging.WARNING)
     rows = list(work(given))
-    whole = argparse.Namespace(
-        **{**vars(given), "methods": None, "only_zipcode": None, "folds": None}
-    )
-    record.write(given.out, rows, record.origin("houses.py", whole))
+    record.write(given.out, rows, record.origin("houses.py", given))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pandas as pd
 
 from multiadapt import __version__
 
-__all__ = ["commit", "load", "origin", "parser", "write"]
+__all__ = ["command", "commit", "load", "origin", "parser", "write"]
 
 PLACES = ("data", "weights", "work", "out", "minilm")
 

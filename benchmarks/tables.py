@@ -103,6 +103,19 @@ def decode() -> str:
     return markdown(rows) + origin(table)
 
 
+def token_cost() -> str:
+    """A row for each filling, its ratio to zeros by what is done."""
+    table = read("token_cost.csv")
+    rows: list[dict[str, str]] = []
+    places = table.groupby(["image", "filling"], sort=False) if len(table) else ()
+    for (image, filling), own in places:
+        found = {"picture's network": str(image), "filling": str(filling)}
+        for _, row in own.iterrows():
+            found[row["what"]] = f"{row['ms_a_row']:.1f} ms, {row['ratio']:.2f}"
+        rows.append(found)
+    return markdown(rows) + origin(table)
+
+
 def curves(file: str, modality: str) -> str:
     """A row for each method: the metric by the share of rows that lose the modality, best area first."""
     table = read(file)
@@ -126,6 +139,11 @@ def curves(file: str, modality: str) -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
+    **{
+        f"missing-{file}-{modality}": lambda f=file, m=modality: curves(f"missing_{f}.csv", m)
+        for file, modalities in (("season", ("image", "productDisplayName", "tabular", "both")),)
+        for modality in modalities
+    },
     "missing-digits-audio": lambda: curves("missing_digits.csv", "audio"),
     "missing-digits-image": lambda: curves("missing_digits.csv", "image"),
     "fashion": lambda: compared("fashion.csv", "accuracy"),
@@ -135,16 +153,17 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "houses-with-18": lambda: compared(
         "houses.csv", "r2_log", zipcode="with", trunk="resnet18-trunk"
     ),
-    "fashion-short": lambda: compared("fashion_short.csv", "accuracy"),
-    "houses-short-without-18": lambda: compared(
-        "houses_short.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
+    "houses-without-50": lambda: compared(
+        "houses.csv", "r2_log", zipcode="without", trunk="resnet50-trunk"
     ),
-    "houses-short-without-50": lambda: compared(
-        "houses_short.csv", "r2_log", zipcode="without", trunk="resnet50-trunk"
+    "fashion-starter": lambda: compared("fashion_starter.csv", "accuracy"),
+    "houses-starter": lambda: compared(
+        "houses_starter.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
     ),
     "step-time": step_time,
     "memory": memory,
     "decode": decode,
+    "token-cost": token_cost,
 }
 
 
