@@ -186,6 +186,10 @@ class Inputs:
         total = vectors.new_zeros(len(self), vectors.shape[1]).index_add(0, row, vectors)
         return total / self.count.clamp_min(1)[:, None]
 
+    def blank(self, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """The rows' vectors, zeros for a row without any item."""
+        return vectors if self.single else torch.where((self.count > 0)[:, None], vectors, 0.0)
+
     @staticmethod
     def join(parts: Sequence["Inputs"]) -> "Inputs":
         """The rows of all parts, in order. Parts have passed the same cut.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from multiadapt.errors import SpecError
@@ -101,6 +101,10 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
         """From the inputs' cut onward, with the adapters of this stream live."""
+
+    def corrected(self, pooled: Float[Tensor, "b d"], inputs: Inputs) -> Float[Tensor, "b d"]:
+        """The rows' vectors standardised, then after their adapter, whose bias must not fill a missing cell."""
+        return inputs.blank(self.pooled(pooled, inputs))
 
     def hosts(self, cut: int) -> Literal["blocks", "tokens", "vector"]:
         """How a guest may look at this stream when all before `cut` is frozen: from inside the blocks,
@@ -201,5 +205,5 @@ class Standardize(nn.Module):
     def scaled(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return (x - self.mean) * self.scale
 
-    def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        return torch.where(present[:, None], self.scaled(x), 0.0)
+    def forward(self, x: Float[Tensor, "b d"], inputs: Inputs) -> Float[Tensor, "b d"]:
+        return inputs.blank(self.scaled(x))

@@ -96,9 +96,8 @@ class InContext(Encoder):
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
         deep, there = self.prefix(inputs, 1), inputs.count > 0
         with running(self.stream.name):
-            pooled = self.pooled(deep.mean(deep.tensors["pooled"]), there)
-        # An adapter's bias must not fill a missing row.
-        return Tokens.single(torch.where(there[:, None], pooled, 0.0), there)
+            pooled = self.corrected(deep.mean(deep.tensors["pooled"]), inputs)
+        return Tokens.single(pooled, there)
 
     def sites(self) -> tuple[Site, ...]:
         return (pooled_site(self, self.network),)

@@ -120,10 +120,10 @@ class PretrainedEncoder(Encoder):
         with running(self.stream.name):
             if inputs.cut > self.blocks:
                 pooled = self._joined(inputs.tensors["pooled"], inputs)
-                return Tokens.single(self._corrected(pooled, present), present)
+                return Tokens.single(self.corrected(pooled, inputs), present)
             state, mask, guest = self._walked(inputs, guests)
             tokens, pooled = self.backbone.family.finish(state, mask)
-            pooled = self._corrected(self._joined(pooled, inputs), present)
+            pooled = self.corrected(self._joined(pooled, inputs), inputs)
         x, seen = _side_by_side(tokens, mask, inputs)
         return Tokens(x, seen, pooled, self._of_rows(guest, inputs, present))
 
@@ -186,10 +186,6 @@ class PretrainedEncoder(Encoder):
 
     def _joined(self, pooled: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
         return inputs.mean(pooled) if self.pool is None else self.pool(pooled, inputs)
-
-    def _corrected(self, pooled: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> Tensor:
-        """The pooled vector after its adapter, whose bias must not fill a missing cell."""
-        return torch.where(present[:, None], self.pooled(pooled, present), 0.0)
 
 
 def _filled(inputs: Inputs) -> Mapping[str, Tensor]:

@@ -114,7 +114,6 @@ class _MLP(Encoder):
         return inputs
 
     def forward(self, inputs: Inputs, guests: Float[Tensor, "g d"] | None = None) -> Tokens:
-        there = inputs.count > 0
         with running(self.stream.name):
             parts: list[Tensor] = []
             if self.numbers is not None:
@@ -122,8 +121,7 @@ class _MLP(Encoder):
             if self.categories is not None:
                 parts.append(self.categories(inputs.tensors["codes"]))
             hidden = inputs.mean(self.body(torch.cat(parts, dim=1).flatten(1)))
-            pooled = self.pooled(hidden, there)  # an adapter's bias must not fill a missing row
-            return Tokens.single(torch.where(there[:, None], pooled, 0.0), there)
+            return Tokens.single(self.corrected(hidden, inputs), inputs.count > 0)
 
     def sites(self) -> tuple[Site, ...]:
         return (pooled_site(self, self.network),)
