@@ -19,12 +19,11 @@ MARKED = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def compared(file: str, metric: str, **where: str) -> str:
-    """Methods of a comparison, best first; nothing where it has not run."""
+    """Methods of a comparison, best first."""
     table = read(file)
-    for column, value in where.items() if len(table) else ():
+    for column, value in where.items():
         table = table[table[column] == value]
-    if len(table):
-        table = table.sort_values(metric, ascending=False)
+    table = table.sort_values(metric, ascending=False)
     rows = [_method(row, metric) for _, row in table.iterrows()]
     return markdown(rows) + origin(table)
 
@@ -107,8 +106,7 @@ def token_cost() -> str:
     """A row for each filling, its ratio to zeros by what is done."""
     table = read("token_cost.csv")
     rows: list[dict[str, str]] = []
-    places = table.groupby(["image", "filling"], sort=False) if len(table) else ()
-    for (image, filling), own in places:
+    for (image, filling), own in table.groupby(["image", "filling"], sort=False):
         found = {"picture's network": str(image), "filling": str(filling)}
         for _, row in own.iterrows():
             found[row["what"]] = f"{row['ms_a_row']:.1f} ms, {row['ratio']:.2f}"
@@ -119,7 +117,7 @@ def token_cost() -> str:
 def curves(file: str, modality: str) -> str:
     """A row for each method: the metric by the share of rows that lose the modality, best area first."""
     table = read(file)
-    table = table[table["modality"] == modality] if len(table) else table
+    table = table[table["modality"] == modality]
     rows: list[dict[str, str]] = []
     for name, own in table.groupby("method", sort=False):
         last = own.iloc[-1]
@@ -141,11 +139,12 @@ def curves(file: str, modality: str) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     **{
         f"missing-{file}-{modality}": lambda f=file, m=modality: curves(f"missing_{f}.csv", m)
-        for file, modalities in (("season", ("image", "productDisplayName", "tabular", "both")),)
+        for file, modalities in (
+            ("season", ("image", "productDisplayName", "tabular", "both")),
+            ("digits", ("audio", "image", "both")),
+        )
         for modality in modalities
     },
-    "missing-digits-audio": lambda: curves("missing_digits.csv", "audio"),
-    "missing-digits-image": lambda: curves("missing_digits.csv", "image"),
     "fashion": lambda: compared("fashion.csv", "accuracy"),
     "houses-without-18": lambda: compared(
         "houses.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
@@ -168,8 +167,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def read(file: str) -> pd.DataFrame:
-    path = HERE / "results" / file
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+    return pd.read_csv(HERE / "results" / file)
 
 
 def interval(row: pd.Series, name: str, form: str = ".3f") -> str:
@@ -178,8 +176,6 @@ def interval(row: pd.Series, name: str, form: str = ".3f") -> str:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    if not rows:
-        return "Not measured yet.\n"
     names = list(rows[0])
     lines = [names, ["---"] * len(names), *([str(row[n]) for n in names] for row in rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
@@ -187,8 +183,6 @@ def markdown(rows: list[dict[str, str]]) -> str:
 
 def origin(table: pd.DataFrame) -> str:
     """The command, commits, versions and machine of the rows, in one line."""
-    if table.empty:
-        return ""
     one = {n: "; ".join(dict.fromkeys(table[n].astype(str))) for n in ("versions", "machine")}
     commits = sorted({c for cell in table["commit"].astype(str) for c in cell.split()})
     command = table["command"].iloc[0]
@@ -197,7 +191,11 @@ def origin(table: pd.DataFrame) -> str:
 
 def filled(page: str) -> str:
     def one(found: re.Match[str]) -> str:
-        return f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}<!-- end -->"
+        try:
+            table = TABLES[found[1]]()
+        except FileNotFoundError:
+            table = "Not measured yet.\n"
+        return f"<!-- table: {found[1]} -->\n{table}<!-- end -->"
 
     return MARKED.sub(one, page)
 
