@@ -14,7 +14,7 @@ from multiadapt import __version__
 
 __all__ = ["command", "commit", "load", "origin", "parser", "write"]
 
-PLACES = ("data", "weights", "work", "out", "minilm")
+PLACES = ("data", "weights", "work", "out", "minilm", "counted")
 
 
 def parser(description: str, *places: str) -> argparse.ArgumentParser:

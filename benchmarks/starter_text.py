@@ -1,12 +1,14 @@
-"""What the starter text encoder's vectors are worth on product names, beside words counted and MiniLM.
+"""What the starter text encoder's vectors are worth on product names, beside its own random weights.
 
-    python benchmarks/starter_text.py --data DATA --minilm MINILM --work WORK \
+    python pretraining/text.py --steps 0 --out DIR
+    python benchmarks/starter_text.py --data DATA --minilm MINILM --counted DIR/encoder --work WORK \
         --out benchmarks/results/starter_text.csv
 
 A logistic regression on frozen vectors of the names of fashion products (Kaggle Fashion Product
-Images, ids 10000 to 21539, split grouped by name): 1,500 training rows drawn with each seed, its
-strength chosen on the validation split, accuracy on the whole test split. MINILM is a folder with
-all-MiniLM-L6-v2. The names only measure; the encoder was pretrained without them.
+Images, ids 10000 to 21539, split grouped by name). Few training rows are drawn with each seed, the
+regression's strength is chosen on the validation split, accuracy is on the whole test split. MINILM
+is a folder with all-MiniLM-L6-v2; DIR/encoder is the starter as counting leaves it, before the
+network learns. The names only measure; the encoder was pretrained without them.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,10 @@ from multiadapt.types import Stream
 
 TARGETS = ("season", "usage", "subCategory_ge50")
 NAME = "productDisplayName"
-TRAINING_ROWS = 1500
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+ROWS = (100, 300, 1000)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+COUNTED = (1.0, 10.0, 100.0, 1000.0)
+"""Strengths for TF-IDF, whose numbers are smaller."""
 RANDOM = "the starter's network, random weights"
 STARTER = Path(__file__).resolve().parents[1] / "src/multiadapt/starter/text"
 
@@ -76,15 +81,15 @@ def counted(texts: list[str]) -> Vectors:
     return vectors
 
 
-def fixed(texts: list[str], minilm: Path | None) -> dict[str, Callable[[], Vectors]]:
+def fixed(texts: list[str], options: argparse.Namespace) -> dict[str, Callable[[], Vectors]]:
     """What is the same with every seed, not yet computed."""
-    found = {
-        "TF-IDF": lambda: counted(texts),
-        "starter": cache(lambda: _always(pooled("starter", texts))),
+    sources = {
+        "starter": "starter",
+        "the starter after counting alone": str(options.counted),
+        "all-MiniLM-L6-v2": str(options.minilm),
     }
-    if minilm:
-        found["all-MiniLM-L6-v2"] = cache(lambda: _always(pooled(str(minilm), texts)))
-    return found
+    found = {name: cache(lambda at=at: _always(pooled(at, texts))) for name, at in sources.items()}
+    return {"TF-IDF": lambda: counted(texts), **found}
 
 
 def random_network(texts: list[str], seed: int) -> Vectors:
@@ -101,8 +106,8 @@ def probe(x: Any, y: np.ndarray, parts: Mapping[str, np.ndarray]) -> dict[str, f
     """Test accuracy of the strength that is best on the validation rows; ties: the stronger."""
     best: tuple[float, float, Any] = (-1.0, 0.0, None)
     scaled = [] if sparse.issparse(x) else [StandardScaler()]
-    for strength in STRENGTHS:
-        model = make_pipeline(*scaled, LogisticRegression(C=strength, max_iter=3000))
+    for strength in STRENGTHS if scaled else COUNTED:
+        model = make_pipeline(*scaled, LogisticRegression(C=strength, tol=1e-3, max_iter=1000))
         model.fit(x[parts["train"]], y[parts["train"]])
         score = float(model.score(x[parts["val"]], y[parts["val"]]))
         if score > best[0]:
@@ -113,45 +118,34 @@ def probe(x: Any, y: np.ndarray, parts: Mapping[str, np.ndarray]) -> dict[str, f
 
 
 def measure(table: pd.DataFrame, options: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """One row for each encoder, target and seed; what lies in the work folder is not run again."""
+    """One row for each encoder, target, number of rows and seed; what is in WORK is not run again."""
     texts = table[NAME].astype(str).tolist()
-    same = fixed(texts, options.minilm)
+    same = fixed(texts, options)
     for seed in range(options.seeds):
-        drawn_anew = cache(lambda seed=seed: random_network(texts, seed))
-        for name, made in (same | {RANDOM: drawn_anew}).items():
-            for target in TARGETS:
-                kept = options.work / f"{name}-{target}-{seed}.json"
+        anew = cache(lambda seed=seed: random_network(texts, seed))
+        for name, made in (same | {RANDOM: anew}).items():
+            for target, rows in product(TARGETS, ROWS):
+                kept = options.work / f"{name}-{target}-{rows}-{seed}.json"
                 if not kept.exists():
-                    kept.write_text(json.dumps(cell(table, target, seed, name, made)))
+                    y, parts = drawn(table, target, rows, seed)
+                    where = {"dataset": "fashion", "target": target, "encoder": name}
+                    told = {"rows": rows, "seed": seed, "metric": "accuracy"}
+                    told |= probe(made()(parts["train"]), y, parts)
+                    told |= {"most_common_class": most_common(y, parts)}
+                    kept.write_text(json.dumps(where | told | {"commit": record.commit()}))
                 row = json.loads(kept.read_text())
-                print(f"{target}, {name}, seed {seed}: {row['value']:.4f}", flush=True)
+                print(f"{target}, {name}, {rows} rows, seed {seed}: {row['value']:.4f}", flush=True)
                 yield row
 
 
-def cell(
-    table: pd.DataFrame, target: str, seed: int, name: str, made: Callable[[], Vectors]
-) -> dict[str, object]:
-    y, parts = drawn(table, target, seed)
-    found = probe(made()(parts["train"]), y, parts)
-    return {
-        "dataset": "fashion",
-        "target": target,
-        "encoder": name,
-        "seed": seed,
-        "metric": "accuracy",
-        **found,
-        "most_common_class": most_common(y, parts),
-        "test_rows": len(parts["test"]),
-        "commit": record.commit(),
-    }
-
-
-def drawn(table: pd.DataFrame, target: str, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def drawn(
+    table: pd.DataFrame, target: str, rows: int, seed: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The labels of all rows, and the rows of each part whose label is known."""
     known, split = table[target].notna().to_numpy(), table["split"].to_numpy()
     parts = {p: np.flatnonzero(known & (split == p)) for p in ("train", "val", "test")}
     dice = np.random.default_rng(seed)
-    parts["train"] = dice.choice(parts["train"], TRAINING_ROWS, replace=False)
+    parts["train"] = dice.choice(parts["train"], rows, replace=False)
     return table[target].astype(str).to_numpy(), parts
 
 
@@ -171,8 +165,8 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = record.parser(__doc__.splitlines()[0], "data", "work", "out")
-    parser.add_argument("--minilm", type=Path, help="folder with all-MiniLM-L6-v2")
+    parser = record.parser(__doc__.splitlines()[0], "data", "minilm", "work", "out")
+    parser.add_argument("--counted", type=Path, required=True, help="folder, see above")
     parser.add_argument("--seeds", type=int, default=5)
     return parser.parse_args()
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tiny_text import TINY, WORDS, make_text_network, make_tokenizer
 from torch import Tensor
 
-import multiadapt
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._families._tokens import TokenPreparation, _Bytes, _ends
 from multiadapt.encoders.text import TextEncoder
@@ -331,16 +330,10 @@ def test_the_spec_is_the_default_of_its_modality_and_travels() -> None:
     assert spec.modality == "text"
 
 
-def test_the_starter_is_looked_for_inside_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_starter_is_inside_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    if (Path(multiadapt.__file__).parent / "starter" / "text").is_dir():
-        encoder = built(TextEncoder())
-        assert (encoder.origin().source, encoder.origin().licence) == ("starter", "Apache-2.0")
-    else:
-        with pytest.raises(
-            EncoderError, match=r"starter must be a folder .* there is no such folder"
-        ):
-            TextEncoder().open("classification")
+    encoder = built(TextEncoder())
+    assert (encoder.origin().source, encoder.origin().licence) == ("starter", "Apache-2.0")
 
 
 # --- mistakes ------------------------------------------------------------------------------------

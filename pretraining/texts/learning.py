@@ -1,7 +1,8 @@
-"""The tokenizer, the network, its losses and the run that learns from generated texts."""
+"""The network, its losses and the run that learns from generated texts."""
 
 import argparse
 import json
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -9,94 +10,51 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from texts.lexicon import lexicon
+from texts.counting import Start, count
+from texts.lexicon import Concept, lexicon
 from texts.sentences import Domain, Record, domains, draw, say, vary
+from texts.tokens import MASK, PADDING, SPECIAL, broken, halves, make_tokenizer
 
-__all__ = ["Run", "export", "make_tokenizer", "pretrain", "start"]
+__all__ = ["Run", "export", "pretrain", "start"]
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PADDING, OPENING, MASK = 0, 2, 4
+WIDTH = 256
 SHORT, LONG = 48, 128
 """Most tokens of one text, and of several texts in a row."""
 TEMPERATURE = 0.07
 HIDDEN_SHARE = 0.2
 """Of a fact that the words leave out, in the target: a coat is for winter, said or not."""
-
-
-def make_tokenizer(seed: int, size: int) -> Tokenizer:
-    """Byte pairs inside words, lower case, digits alone: no text is without tokens."""
-    made = Tokenizer(models.BPE())
-    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(),
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
-        ]
-    )
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    made.train_from_iterator(_for_the_tokenizer(seed), trainer)
-    made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A", pair="[CLS] $A $B", special_tokens=[("[CLS]", OPENING)]
-    )
-    return made
-
-
-def _for_the_tokenizer(seed: int, texts: int = 60_000) -> Iterator[str]:
-    """Texts as in training, and every word of the lexicon often enough to become one token."""
-    dice = random.Random(f"{seed} tokenizer")
-    weights = [domain.weight for domain in domains()]
-    for _ in range(texts):
-        domain = dice.choices(domains(), weights)[0]
-        yield say(domain, draw(domain, dice), dice)[0]
-    for line in lexicon().lines:
-        for concept in line:
-            yield from concept.forms * 10
+NEAR = 0.05
+"""How much a layer adds at the start: little, so that it begins with what was counted."""
+NETWORK_RATE = 0.1
+"""Learning rate of the network, beside 1 for the heads, which start from less."""
 
 
 class Student(nn.Module):
-    """The encoder with the heads that only pretraining needs."""
+    """The encoder with the heads that only pretraining needs.
 
-    def __init__(self, vocabulary: int) -> None:
+    The table of tokens stays as counted: the layers learn what words do to each other.
+    """
+
+    def __init__(self, counted: Start) -> None:
         super().__init__()
-        config = BertConfig(
-            vocab_size=vocabulary,
-            hidden_size=160,
-            num_hidden_layers=3,
-            num_attention_heads=5,
-            intermediate_size=480,
-            max_position_embeddings=LONG,
-            type_vocab_size=1,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            pad_token_id=PADDING,
+        self.encoder = _encoder(counted.tokens)
+        self.before_words = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.LayerNorm(WIDTH))
+        self.word_bias = nn.Parameter(torch.zeros(len(counted.tokens)))
+        self.held_bias = nn.Parameter(torch.zeros(len(counted.tokens)))
+        self.held_scale = nn.Parameter(torch.tensor(1.0))
+        self.meanings = nn.Linear(WIDTH, len(counted.meanings))
+        with torch.no_grad():
+            self.meanings.weight.copy_(counted.meanings / counted.meanings.norm(dim=1).mean() / 4)
+            self.meanings.bias.zero_()
+        self.project = nn.Sequential(
+            nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH // 2)
         )
-        self.encoder = BertModel(config, add_pooling_layer=False)
-        width = config.hidden_size
-        self.before_words = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
-        self.meanings = nn.Linear(width, lexicon().size)
-        self.project = nn.Linear(width, width)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The last states (f, n, d) and their mean over the tokens of each text (f, d).
@@ -112,13 +70,48 @@ class Student(nn.Module):
 
     def _read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         real = (ids != PADDING).long()
-        states = self.encoder(ids, attention_mask=real).last_hidden_state
+        states = self.encoder(ids, attention_mask=real).last_hidden_state.float()
         shares = real / real.sum(1, keepdim=True)
         return states, (states * shares[..., None]).sum(1)
 
+    @property
+    def table(self) -> Tensor:
+        return self.encoder.embeddings.word_embeddings.weight
+
     def words(self, states: Tensor) -> Tensor:
-        table = self.encoder.embeddings.word_embeddings.weight
-        return functional.linear(self.before_words(states), table, self.bias)
+        return functional.linear(self.before_words(states), self.table, self.word_bias).float()
+
+    def held(self, pooled: Tensor) -> Tensor:
+        """Which tokens a text holds, as far as its vector shows it."""
+        return functional.linear(pooled, self.table * self.held_scale, self.held_bias).float()
+
+
+def _encoder(table: Tensor) -> BertModel:
+    config = BertConfig(
+        vocab_size=len(table),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=2 * WIDTH,
+        max_position_embeddings=LONG,
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=PADDING,
+    )
+    made = BertModel(config, add_pooling_layer=False)
+    made.set_attn_implementation(
+        "eager"
+    )  # twice as fast as the fused one in bfloat16 on a processor
+    with torch.no_grad():
+        made.embeddings.word_embeddings.weight.copy_(table).requires_grad_(False)
+        made.embeddings.position_embeddings.weight.mul_(0.1)
+        made.embeddings.token_type_embeddings.weight.zero_()
+        for name, weight in made.encoder.named_parameters():
+            if weight.ndim == 2:
+                last = name.endswith("output.dense.weight")
+                nn.init.normal_(weight, 0, (NEAR if last else 1) / math.sqrt(weight.shape[1]))
+    return made
 
 
 @dataclass(frozen=True)
@@ -129,6 +122,8 @@ class Batch:
     again: Tensor
     meanings: Tensor
     """(rows, meanings): how much of the text states each, in all 1."""
+    held: Tensor
+    """(2 rows, tokens): the tokens of `said` and of `again` before they were broken, rare ones most."""
 
 
 def same_facts(one: Tensor, two: Tensor) -> Tensor:
@@ -155,14 +150,18 @@ class Run:
 
     student: Student
     tokenizer: Tokenizer
+    rarity: Tensor
     optimizer: torch.optim.Optimizer
     options: argparse.Namespace
     step: int = 0
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.halves = halves(self.tokenizer)
+
     def learning_rate(self) -> float:
         """Constant after a warm-up; falls to nothing over the last steps."""
-        warm = min(1.0, (self.step + 1) / 200)
+        warm = min(1.0, (self.step + 1) / 50)
         fall = min(1.0, (self.options.steps - self.step) / self.options.fall)
         return self.options.learning_rate * warm * fall
 
@@ -171,15 +170,20 @@ class Run:
         several = self.step % 16 == 15
         count, each = (self.options.batch // 4, 4) if several else (self.options.batch, 1)
         facts = [self._facts(count, dice) for _ in range(each)]
-        said, again, meanings = [], [], []
-        for row in range(count):
-            chosen = [column[row] for column in facts]
-            first, second, stated = _twice(chosen, dice)
-            said.append(first)
-            again.append(second)
-            meanings.append(stated)
+        told = [_twice([column[row] for column in facts], dice) for row in range(count)]
+        said, again, meanings = zip(*told, strict=True)
         limit = LONG if several else SHORT
-        return Batch(self.ids(said, limit), self.ids(again, limit), torch.stack(meanings))
+        rows = [row.ids[:limit] for row in self.tokenizer.encode_batch([*said, *again])]
+        held = torch.zeros(len(rows), len(self.rarity))
+        for row, ids in zip(held, rows, strict=True):
+            row[ids] = self.rarity[ids]
+        held /= held.sum(1, keepdim=True).clamp(min=1e-6)
+        read = [self._read(ids, limit, dice) for ids in rows]
+        return Batch(padded(read[:count]), padded(read[count:]), torch.stack(meanings), held)
+
+    def _read(self, ids: list[int], limit: int, dice: random.Random) -> list[int]:
+        """Half of the texts in more tokens than need be, so that pieces of words mean something."""
+        return broken(ids, self.halves, 0.1, dice)[:limit] if dice.random() < 0.5 else ids
 
     def _facts(self, count: int, dice: random.Random) -> list[tuple[Domain, Record]]:
         """Mostly of one domain, half of them nearly alike: what tells them apart must be read."""
@@ -196,28 +200,28 @@ class Run:
                 made.extend((domain, vary(domain, record, dice)) for _ in range(3))
         return made[:count]
 
-    def ids(self, texts: list[str], limit: int) -> Tensor:
-        rows = [row.ids[:limit] for row in self.tokenizer.encode_batch(texts)]
-        longest = max(map(len, rows))
-        return torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])
-
     def learn(self) -> dict[str, float]:
         """One step; returns the losses."""
         batch = self.batch()
         dice = torch.Generator().manual_seed(self.options.seed * 10_000_000 + self.step)
-        vocabulary = self.tokenizer.get_vocab_size()
-        hidden, asked = hide(batch.said, dice, vocabulary)
-        states, one = self.student(hidden)
-        two = self.student(batch.again)[1]
-        guesses = self.student.words(states[asked])
-        told = [self.student.meanings(pooled) for pooled in (one, two)]
-        losses = {
-            "words": functional.cross_entropy(guesses, batch.said[asked]),
-            "same": same_facts(self.student.project(one), self.student.project(two)),
-            "meanings": sum(functional.cross_entropy(t, batch.meanings) for t in told) / 2,
-        }
-        self._move(losses["words"] + losses["same"] + losses["meanings"])
+        hidden, asked = hide(batch.said, dice, self.tokenizer.get_vocab_size())
+        with torch.autocast("cpu", torch.bfloat16, enabled=not self.options.float32):
+            losses = self._losses(batch, hidden, asked)
+        self._move(losses["words"] / 2 + losses["held"] + losses["meanings"] + losses["same"] / 2)
         return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _losses(self, batch: Batch, hidden: Tensor, asked: Tensor) -> dict[str, Tensor]:
+        student = self.student
+        states, one = student(hidden)
+        two = student(batch.again)[1]
+        both = torch.cat([one, two])
+        meant = torch.cat([batch.meanings, batch.meanings])
+        return {
+            "words": functional.cross_entropy(student.words(states[asked]), batch.said[asked]),
+            "held": functional.cross_entropy(student.held(both), batch.held),
+            "meanings": functional.cross_entropy(student.meanings(both).float(), meant),
+            "same": same_facts(student.project(one).float(), student.project(two).float()),
+        }
 
     def _move(self, loss: Tensor) -> None:
         for group in self.optimizer.param_groups:
@@ -244,6 +248,11 @@ class Run:
             self.step, self.seconds = state["step"], state["seconds"]
 
 
+def padded(rows: list[list[int]]) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])
+
+
 def _twice(chosen: list[tuple[Domain, Record]], dice: random.Random) -> tuple[str, str, Tensor]:
     """The same facts put into words twice, in another order, and what they mean."""
     stated: list[int] = []
@@ -255,7 +264,8 @@ def _twice(chosen: list[tuple[Domain, Record]], dice: random.Random) -> tuple[st
         stated.extend(number for _, numbers in told for number in numbers)
     for _, record in chosen:
         for value in record.values():
-            hidden.extend((*value.above, value.number) if hasattr(value, "above") else ())
+            if isinstance(value, Concept):
+                hidden.extend((*value.above, value.number))
     target = torch.zeros(lexicon().size)
     target[hidden] = HIDDEN_SHARE
     target[stated] = 1.0
@@ -268,33 +278,44 @@ def start(options: argparse.Namespace) -> Run:
     if not path.exists():
         make_tokenizer(options.seed, options.vocabulary).save(str(path))
     tokenizer = Tokenizer.from_file(str(path))
-    student = Student(tokenizer.get_vocab_size()).train()
-    tables = [student.encoder.embeddings.word_embeddings.weight, student.meanings.weight]
-    rest = [p for p in student.parameters() if all(p is not table for table in tables)]
+    counted = _start(tokenizer, options)
+    student = Student(counted).train()
+    network = [p for p in student.encoder.parameters() if p.requires_grad]
+    heads = [p for name, p in student.named_parameters() if not name.startswith("encoder.")]
     groups = [
-        {"params": tables, "scale": 3.0, "weight_decay": 0.0},
-        {"params": [p for p in rest if p.ndim > 1], "scale": 1.0, "weight_decay": 0.01},
-        {"params": [p for p in rest if p.ndim <= 1], "scale": 1.0, "weight_decay": 0.0},
+        {"params": network, "scale": NETWORK_RATE, "weight_decay": 0.0},
+        {"params": [p for p in heads if p.ndim > 1], "scale": 1.0, "weight_decay": 0.01},
+        {"params": [p for p in heads if p.ndim <= 1], "scale": 1.0, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
-    run = Run(student, tokenizer, optimizer, options)
+    optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=True)
+    run = Run(student, tokenizer, counted.rarity, optimizer, options)
     run.resume()
     return run
 
 
+def _start(tokenizer: Tokenizer, options: argparse.Namespace) -> Start:
+    path = options.out / "counted.safetensors"
+    if not path.exists():
+        made = count(tokenizer, options.seed, options.records, WIDTH)
+        save_file(vars(made), path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+    return Start(**load_file(path))
+
+
 def pretrain(run: Run) -> Iterator[str]:
     """Steps until they are done; yields lines for the log."""
-    since = time.monotonic() - run.seconds
+    since = kept = time.monotonic() - run.seconds
     mean: dict[str, float] = {}
     while run.step < run.options.steps:
         losses = run.learn()
         mean = {name: 0.98 * mean.get(name, x) + 0.02 * x for name, x in losses.items()}
         run.seconds = time.monotonic() - since
-        if run.step % 50 == 0:
+        if run.step % 20 == 0:
             numbers = " ".join(f"{name} {value:.3f}" for name, value in mean.items())
             yield f"step {run.step} minutes {run.seconds / 60:.2f} {numbers}"
-        if run.step % 200 == 0:
+        if time.monotonic() - kept > 180:
             run.save()
+            kept = time.monotonic()
     run.save()
     yield f"done: {run.step} steps, {run.seconds / 60:.1f} minutes"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from texts import spelling
 from texts.lexicon import Concept, lexicon
 
-__all__ = ["Domain", "Record", "domains", "draw", "say", "vary"]
+__all__ = ["PLURAL_TOO", "Domain", "Record", "domains", "draw", "say", "vary"]
 
 Value = Concept | str | int | float
 Record = Mapping[str, Value]
@@ -52,7 +52,8 @@ _LIKELY: Mapping[str, Mapping[str, str]] = {
 }  # fmt: skip
 _BREAKS = (", ", "; ", " | ", "\n", ". ", " / ")
 _NOUNS = ("thing", "food", "animal", "plant", "job", "place", "colour", "material", "ailment")
-_HYPERNYM, _SLIP, _LISTED, _KEPT = 0.06, 0.1, 0.15, 0.72
+PLURAL_TOO = ("thing", "food", "animal", "plant", "job")
+_HYPERNYM, _SLIP, _LISTED, _KEPT, _PLURAL = 0.06, 0.1, 0.15, 0.72, 0.2
 _PART = re.compile(r"\{(\w+)((?::\w+)*)\}|([\[\](|)])")
 
 
@@ -235,6 +236,8 @@ def _slot(value: Value, forms: Sequence[str], stated: list[int], dice: random.Ra
         word = dice.choice(value.parents[-2:]) if value.parents else value.group
     else:
         stated.append(value.number)
+    if not forms and value.group in PLURAL_TOO and dice.random() < _PLURAL:
+        word = spelling.plural(word)
     for form in forms:
         word = _FORMS[form](word) if form in _FORMS else word
     return word

@@ -23,7 +23,8 @@ class TextEncoder(EncoderSpec):
     modality: ClassVar[str] = "text"
 
     source: str = "starter"
-    """A folder, a hub name, or "random:minilm". The package holds no "starter" for texts yet."""
+    """A folder, a hub name, "random:minilm", or "starter": the small encoder inside the package, which
+    reads English and 128 tokens."""
     max_length: int | None = None
     """Tokens after which a text is cut, opening and closing ones included. None: the checkpoint's own."""
     prompt: str = ""
