@@ -278,7 +278,9 @@ def test_saved_and_loaded_it_says_the_same(
     assert files == {"README.md", "adapter.safetensors", "config.json"}
     from multiadapt import Captioner
 
-    with pytest.raises(ArtifactError, match="holds a model for 'answering'"):
+    with pytest.raises(
+        ArtifactError, match=r"holds an answerer of questions, not a captioner; open it with Qu"
+    ):
         Captioner.load(tmp_path / "model")
 
 
@@ -288,6 +290,9 @@ def test_altered_files_are_refused(fitted: QuestionAnswerer, tmp_path: Path) -> 
     text = path.read_text()
     path.write_text(text.replace('"scale": 0.1', '"scale": 0.9'))
     with pytest.raises(ArtifactError, match="does not reproduce its golden rows"):
+        QuestionAnswerer.load(tmp_path / "model")
+    path.write_text(text.replace('"format": 1', '"format": 9'))
+    with pytest.raises(ArtifactError, match="answering of format 9"):
         QuestionAnswerer.load(tmp_path / "model")
     path.write_text(text.replace('"image": "photo"', '"picture": "photo"'))
     with pytest.raises(ArtifactError, match="damaged"):
@@ -463,8 +468,10 @@ def test_options_must_make_sense(
         fit(smoothing=1.0)
     with pytest.raises(SpecError, match="validation must be in"):
         fit(validation=1.0)
-    with pytest.raises(SpecError, match="MultimodalClassifier"):
+    with pytest.raises(SpecError, match="'question' holds text, for which no encoder is named"):
         fit(backbone=Dual({"image": ImageEncoder()}))
+    with pytest.raises(SpecError, match=r"an answerer's .* leaves out text and image"):
+        fit(method="trees")
     with pytest.raises(EncoderError, match="no architecture is named"):
         fit(backbone="random:blip-none")
     with pytest.raises(SchemaError, match="at least 2 rows, got 1"):

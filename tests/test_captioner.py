@@ -52,6 +52,15 @@ def fitted(table: pd.DataFrame, pictures: Path) -> Captioner:
     return captioner().fit(table, **ROLES, root=pictures)
 
 
+def test_the_folder_of_the_fit_is_known_afterwards(
+    fitted: Captioner, table: pd.DataFrame, pictures: Path, tmp_path: Path
+) -> None:
+    expected = fitted.predict(table[:3], root=pictures)
+    pd.testing.assert_series_equal(fitted.predict(table[:3]), expected)
+    fitted.save(tmp_path / "model")
+    pd.testing.assert_series_equal(Captioner.load(tmp_path / "model").predict(table[:3]), expected)
+
+
 def batch_of(model: Captioner, table: pd.DataFrame, root: Path) -> dict[str, Inputs]:
     feed = model.fitted_.feed(Excerpt.whole(table), root, said(table["caption"], several=False))
     return next(feed.batches(feed.in_order()))

@@ -4,31 +4,21 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from shell import call
 
 import multiadapt
 from multiadapt.cli import main
 from multiadapt.cli._documentation import options
 from multiadapt.cli._output import show_json
-from multiadapt.cli._remedy import KEYWORDS, in_shell
+from multiadapt.cli._remedy import KEYWORDS, TASK, in_shell
 from multiadapt.cli._running import _guessed
 from multiadapt.spec import names
-
-Call = Callable[..., Result]
-
-
-def call(*words: object, code: int = 0) -> Result:
-    """Runs a command; its exit code must be `code`, and anything but an exit is raised here."""
-    done = CliRunner().invoke(main, [str(w) for w in words], catch_exceptions=False)
-    assert done.exit_code == code, done.output
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +47,7 @@ def fitted(csv: Path, small: list[str], tmp_path_factory: pytest.TempPathFactory
     return out
 
 
-@pytest.mark.parametrize("words", [[], ["fit"], ["compare"]])
+@pytest.mark.parametrize("words", [[], ["fit"], ["compare"], ["answer"]])
 def test_help_imports_nothing_heavy_and_is_quick(words: list[str]) -> None:
     code = f"""
 import sys, time
@@ -486,6 +476,11 @@ def test_one_slip_in_a_column_of_numbers_does_not_make_classes(csv: Path, tmp_pa
         ("lower training.learning_rate", ["--set training.learning_rate=..."]),
         ("does not fit; raise `memory` above 3 GB", ["--memory GIGABYTES"]),
         ("or join_text=True", ["--join-text"]),
+        ('fit with answers="auto"', ["--set task.answers=auto"]),
+        ("name it with backbone=...", ["--backbone SOURCE"]),
+        ("name both with backbone={'text': ..., ...}", ["--encoder NAME=SOURCE"]),
+        ('all the same with base="other"', ["--base other"]),
+        ("the answers and the prompt", []),
         ("or on_error names", ["--on-error raise|missing"]),
         ("pass root= (--root)", []),
         ("the root of max_files/photo.png and its encoders", []),
@@ -504,13 +499,18 @@ def test_what_only_fit_can_set_is_told_as_its() -> None:
 
 def test_every_keyword_argument_of_a_fit_is_known_to_the_shell() -> None:
     """Those that a message cannot name, or the shell says otherwise, are listed here."""
-    kinds = (multiadapt.MultimodalClassifier, multiadapt.MultimodalRegressor)
-    given = {name for kind in kinds for f in (kind, kind.fit) for name in signature(f).parameters}
+    tables = (multiadapt.MultimodalClassifier, multiadapt.MultimodalRegressor)
+    texts = (multiadapt.QuestionAnswerer, multiadapt.Captioner)
+    calls = [f for kind in (*tables, *texts) for f in (kind, kind.fit)]
+    given = {name for f in calls for name in signature(f).parameters} - {*TASK}
     assert given - KEYWORDS.keys() == {
-        "self", "X", "y", "label", "method", "training", "device", "verbose"
+        "self", "X", "y", "label", "method", "training", "device", "verbose",
+        "image", "question", "answer", "caption",
     }  # fmt: skip
-    assert given >= KEYWORDS.keys()
-    options = {p.name for p in main.commands["fit"].params}  # type: ignore[attr-defined]
+    said = {name for kind in texts for name in signature(kind.predict).parameters}
+    assert (given | said) >= KEYWORDS.keys()
+    commands = main.commands  # type: ignore[attr-defined]
+    options = {p.name for name in ("fit", "answer", "caption") for p in commands[name].params}
     assert options.issuperset(KEYWORDS.values())
 
 
@@ -557,7 +557,7 @@ def test_a_retriever_is_fitted_indexed_and_searched(
     done = call("search", model, tmp_path / "index", "blue number", "-k", 3, "--json")
     found = json.loads(done.stdout)["found"]
     assert len(found) == 3
-    assert set(found[0]) == {"id", "score"}
+    assert set(found[0]) == {"id", "score", "similarity"}
     assert (photos / found[0]["id"]).is_file()
     call("embed", model, table, "--side", "query", "--out", tmp_path / "words.parquet")
     vectors = np.stack(pd.read_parquet(tmp_path / "words.parquet")["vector"].to_list())
@@ -569,11 +569,12 @@ def test_a_retriever_is_fitted_indexed_and_searched(
     [
         (["--task", "retrieval"], "name them with --query and --find"),
         (["--task", "retrieval", "--query", "a", "--find", "b", "--label", "c"], "no use for --label"),
-        (["--label", "kind", "--query", "a"], "go with --task retrieval"),
+        (["--label", "kind", "--query", "a"], "--query goes with --task retrieval"),
+        (["--label", "kind", "--backbone", "a"], "goes with --task retrieval or answering or captioning"),
         ([], "Missing option '--label'"),
         (
             ["--task", "retrieval", "--query", "kind", "--find", "front", "--backbone", "x/y", "--encoder", "image=starter"],
-            "two ways to compare",
+            "two ways to read both columns",
         ),
     ],
 )  # fmt: skip
@@ -632,17 +633,26 @@ def test_a_retriever_is_scored_both_ways(retriever: tuple[Path, Path], photos: P
     assert "words to front: 24 queries" in shown.replace("\n", " ")
 
 
+def test_inspect_shows_what_finds_what(retriever: tuple[Path, Path]) -> None:
+    found = json.loads(call("inspect", retriever[0], "--json").stdout)
+    assert (found["task"]["name"], found["label"]) == ("retrieval", "words to front")
+    assert set(found["encoders"]) == {"words", "front"}
+    assert "uniadapter for words to front (retrieval)" in call("inspect", retriever[0]).stdout
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["predict", "MODEL", "TABLE", "--out", "o.csv"],
          r"holds a retriever, not a model for the rows of tables; .* evaluate, embed, index and search"),
-        (["inspect", "MODEL"], "holds a retriever, not a model"),
         (["export", "MODEL", "--out", "o"], "holds a retriever, not a model"),
         (["evaluate", "MODEL", "TABLE", "--label", "kind", "--empty", "prior"],
          "no use for --label, --empty"),
         (["search", "FITTED", "index", "blue"], "holds a model for the rows of tables, not a retriever"),
         (["evaluate", "FITTED", "TABLE", "--backbone", "x"], "--backbone goes with a retriever"),
+        (["inspect", "FITTED", "--backbone", "x"], "name moved encoders with --encoder"),
+        (["inspect", "MODEL", "--encoder", "image=x"], "name its place with --backbone"),
+        (["inspect", "--method", "full", "--backbone", "x"], "goes with a saved MODEL"),
     ],
 )  # fmt: skip
 def test_a_folder_of_another_kind_is_named_as_what_it_is(

@@ -449,7 +449,7 @@ def test_what_is_used_when_nothing_is_named_is_said(
         opened.extend(specs.values())
         raise KeyError("far enough")
 
-    monkeypatch.setattr(fitting, "_online", lambda: online)
+    monkeypatch.setattr(fitting, "hub_reached", lambda: online)
     monkeypatch.setattr(fitting, "build_encoders", stop)
     frame = pd.DataFrame(
         {"photo": pd.Series(list(np.zeros((9, 8, 8, 3), np.uint8))), "price": np.arange(9.0) ** 2}

@@ -15,19 +15,25 @@ from multiadapt import (
     Contrast,
     CrossModalRetriever,
     Dual,
+    Frozen,
     TextEncoder,
     Training,
     UniAdapter,
     Unified,
 )
+from multiadapt.adapted import unique
+from multiadapt.crossmodal import _retrieval
 from multiadapt.crossmodal._blip import open_blip
-from multiadapt.crossmodal._pairs import Excerpt, paired
-from multiadapt.crossmodal._retrieval import _cross_entropy, _drawn, _same
+from multiadapt.crossmodal._known import Known, Queue
+from multiadapt.crossmodal._matching import logits, two_stage
+from multiadapt.crossmodal._pairs import CellFeed, Excerpt, paired
+from multiadapt.crossmodal._retrieval import RetrievalModel, _cross_entropy, _drawn
 from multiadapt.data.reading import Reading
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError
 from multiadapt.retriever import _warn_worse
-from multiadapt.retrieving import _divided, _logits
-from multiadapt.spec import names
+from multiadapt.retrieving import Part, _divided
+from multiadapt.spec import names, resolve
+from multiadapt.types import Column, Inputs, Stream
 
 COLOURS = {"w7": (220, 30, 30), "w8": (30, 200, 40), "w9": (40, 60, 230), "w10": (230, 220, 40)}
 QUICK = Training(epochs=2, batch_size=8, learning_rate=1e-3)
@@ -128,7 +134,7 @@ def test_search_finds_what_embed_says(
     photos = table.drop_duplicates("photo").set_index("photo", drop=False)
     index = fitted.index(table, root=pictures)
     assert len(index) == len(photos)
-    found = fitted.search(index, "w7 w20 w30", k=3)
+    found = fitted.search(index, "w7 w20 w30", k=3, rerank=0)
     near = (
         fitted.embed(photos, "target", root=pictures)
         @ fitted.embed(pd.DataFrame({"caption": ["w7 w20 w30"]}), "query")[0]
@@ -139,7 +145,7 @@ def test_search_finds_what_embed_says(
     several = fitted.search(index, ["w7", "w8"], k=2)
     assert [len(one) for one in several] == [2, 2]
     index.save(tmp_path / "index")
-    again = fitted.search(fitted.open_index(tmp_path / "index"), "w7 w20 w30", k=3)
+    again = fitted.search(fitted.open_index(tmp_path / "index"), "w7 w20 w30", k=3, rerank=0)
     pd.testing.assert_frame_equal(again, found)
 
 
@@ -241,8 +247,11 @@ def test_captions_of_one_picture_are_each_others_matches() -> None:
     frame = pd.DataFrame({"q": ["a", "b", "a", "c"], "t": ["x", "x", "y", "z"]})
     pairs = paired(Excerpt.whole(frame), "q", "t")
     assert [list(r) for r in pairs.relevant] == [[0, 1], [0], [2]]
-    same = _same(pairs.ids, pairs.ids)
-    assert same.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+    known = Known(pairs.ids)
+    asked, found = pairs.ids.T
+    texts = known.belong(asked, found, 0)
+    assert texts.int().tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
+    assert known.belong(found, asked, 1).tolist() == texts.T.tolist()
 
 
 def test_hard_negatives_are_never_matches() -> None:
@@ -263,9 +272,18 @@ def test_contrast_is_cross_entropy_with_several_matches() -> None:
     )
 
 
-def test_the_teacher_starts_as_a_copy_and_follows_slowly(
-    table: pd.DataFrame, pictures: Path
+def test_a_fitted_model_keeps_nothing_that_only_training_needs(
+    fitted: CrossModalRetriever,
 ) -> None:
+    model = fitted.fitted_.model
+    assert (model.known, model.teacher, model.queue.state()) == (None, {}, {})
+    assert model.queue._kept == ()
+
+
+def test_the_teacher_starts_as_a_copy_and_follows_slowly(
+    table: pd.DataFrame, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetrievalModel, "forget", lambda model: None)
     model = (
         retriever(contrast=Contrast(momentum=0.9), training=QUICK.with_params(epochs=1))
         .fit(table, query="caption", target="photo", root=pictures)
@@ -277,14 +295,18 @@ def test_the_teacher_starts_as_a_copy_and_follows_slowly(
         p.numel() for p in learning.values()
     )
     assert any(not torch.equal(model.teacher[n], p) for n, p in learning.items())
-    assert len(model.queue["vectors"]) == model.rows
+    model.queue.settle()
+    assert model.queue.filled == model.rows
 
 
-def test_without_a_teacher_nothing_is_queued(table: pd.DataFrame, pictures: Path) -> None:
+def test_without_a_teacher_nothing_is_queued(
+    table: pd.DataFrame, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetrievalModel, "forget", lambda model: None)
     model = retriever(contrast=Contrast(momentum=None), training=QUICK.with_params(epochs=1))
     inner = model.fit(table, query="caption", target="photo", root=pictures).fitted_.model
     assert inner.teacher == {}
-    assert inner.queue == {}
+    assert inner.queue.state() == {}
 
 
 @pytest.mark.parametrize("gap", [None, "", float("nan")])
@@ -348,12 +370,12 @@ def test_pairs_are_matched_as_one_by_one(
     reading = Reading(pictures, 1, "raise")
     feeds = inner.paired(paired(Excerpt.whole(frame), "caption", "photo"), reading)
     text, picture = np.array([3, 0, 11, 5]), np.array([5, 5, 0, 2])
-    together = _logits(model, feeds.queries, feeds.targets, text, picture)
+    together = logits(model, feeds.queries, feeds.targets, text, picture)
     for i in range(4):
         (one,) = feeds.queries.batches([text[i : i + 1]])
         (other,) = feeds.targets.batches([picture[i : i + 1]])
         with torch.inference_mode():
-            pair = model.matched(one["caption"], model.sight(model.tokens(other)))[0]
+            pair = model.matched(one["caption"], model.sight(other, model.tokens(other)))[0]
         assert together[i] == pytest.approx(float(pair[1]), abs=1e-5)
 
 
@@ -363,10 +385,10 @@ def test_nothing_stands_on_both_sides_of_validation(
 ) -> None:
     model = retriever(training=QUICK.with_params(epochs=1), validation=0.2)
     plan = model.fit(table, query=query, target=target, root=pictures).fitted_.plan
-    kept, held = _divided(plan, Excerpt.whole(table))
-    assert held is not None
+    rows = Excerpt.whole(table)
+    kept, held = _divided(plan, Part(rows, plan.paired(rows)))
     for column in (query, target):
-        assert not set(kept.frame[column]) & set(held.frame[column])
+        assert not set(kept.rows.frame[column]) & set(held.rows.frame[column])
 
 
 def test_rows_are_grouped_by_all_they_share() -> None:
@@ -431,3 +453,377 @@ def test_a_training_that_made_it_worse_is_told() -> None:
 
     with pytest.warns(UserWarning, match=r"R@1 is 0\.100 after training and was 0\.300"):
         _warn_worse(says(0.1), says(0.3))
+
+
+# --- adapters in the matching pass ---------------------------------------------------------------
+
+
+def streams() -> list[Stream]:
+    found = {"caption": "text", "photo": "image"}
+    return [Stream(n, kind, (Column(n, kind, "told"),)) for n, kind in found.items()]  # type: ignore[arg-type]
+
+
+def network(method: object = None, **options: object) -> RetrievalModel:
+    torch.manual_seed(0)
+    chosen = method or Frozen()
+    return RetrievalModel(BLIP.open(streams()), chosen, Contrast(**options), 8).eval()  # type: ignore[arg-type]
+
+
+def some(model: RetrievalModel, rows: int = 4) -> dict[str, Inputs]:
+    rng = np.random.default_rng(0)
+    photos = [[rng.integers(0, 256, (32, 32, 3), np.uint8)] for _ in range(rows)]
+    return {
+        "caption": model.encoder("caption").prepare([[f"word {i}"] for i in range(rows)]),
+        "photo": model.encoder("photo").prepare(photos),
+    }
+
+
+@torch.no_grad()
+def matches(model: RetrievalModel, batch: dict[str, Inputs]) -> torch.Tensor:
+    return model.matched(batch["caption"], model.sight(batch, model.tokens(batch)))
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3", "houlsby", "uniadapter"])
+def test_adapters_reach_the_pass_that_matches_and_start_as_nothing(method: str) -> None:
+    model = network(resolve("methods", method)())
+    batch = some(model)
+    before = matches(model, batch)
+    assert torch.equal(before, matches(network(), batch))
+    own = {k: a for k, a in unique(model.placed).items() if k.startswith("fusion/")}
+    assert own or method == "uniadapter"
+    with torch.no_grad():
+        for adapter in own.values():
+            for parameter in adapter.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    assert method == "uniadapter" or not torch.allclose(matches(model, batch), before)
+    loss = model.loss(batch, torch.arange(4)[:, None].expand(4, 2), torch.ones(4))
+    loss.backward()
+    for key, adapter in own.items():
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in adapter.parameters()), key
+
+
+def test_one_layer_has_one_lora_in_both_modes_and_is_counted_once() -> None:
+    """r (in + out) each: q and v of 2 layers in the text's own mode, of their cross-attention, of vision."""
+    model = network(resolve("methods", "lora")())
+    counted = {p.part: p.trainable for p in model.parts() if p.part.startswith("adapters")}
+    each = 8 * (32 + 32)
+    assert counted == {
+        "adapters caption + fusion": 4 * each,
+        "adapters photo": 4 * each,
+        "adapters fusion": 4 * each,
+    }
+    trained = sum(p.numel() for a in unique(model.placed).values() for p in a.parameters())
+    assert trained == sum(counted.values())
+    placed = {s.key: a for s, a in model.placed.items()}
+    assert placed["caption/0/query"] is placed["fusion/0/query"]
+    assert placed["fusion/0/query.1"] is not placed["fusion/0/query"]
+
+
+# --- what belongs together -----------------------------------------------------------------------
+
+
+def test_a_pair_of_another_batch_is_no_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Query 0 belongs to target 1 too, by a row that is not in the batch."""
+    model = network()
+    allowed: list[torch.Tensor] = []
+
+    def spy(near: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        allowed.append(given)
+        return _drawn(near, given)
+
+    monkeypatch.setattr(_retrieval, "_drawn", spy)
+    target = torch.tensor([[0, 0], [1, 1], [2, 2]])
+    model.known = Known(torch.cat([target, torch.tensor([[0, 1]])]))
+    model.loss(some(model, 3), target, torch.ones(3))
+    texts, pictures = allowed
+    assert texts.tolist() == [[0, 0, 1], [1, 0, 1], [1, 1, 0]]
+    assert pictures.tolist() == [[0, 1, 1], [0, 0, 1], [1, 1, 0]]
+    model.known = None
+    model.loss(some(model, 3), target, torch.ones(3))
+    assert allowed[2].tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+
+
+def test_queued_rows_that_belong_count_as_right() -> None:
+    model = network(distill=0.0)
+    first, again = torch.tensor([[0, 0], [1, 1]]), torch.tensor([[0, 0], [2, 2]])
+    batch = some(model, 2)
+    model.loss(batch, first, torch.ones(2))
+    live = [v.float() for v in model.vectors(model.tokens(batch)).values()]
+    got = model._contrastive(
+        (live[0], live[1]), (live[0], live[1]), again, torch.ones(2), Known(again)
+    )
+    model.queue.settle()
+    known = Known(torch.cat([first, again]))
+    queued = model._contrastive((live[0], live[1]), (live[0], live[1]), again, torch.ones(2), known)
+    near = live[0][:, 0] @ torch.cat([live[1], live[1]])[:, 0].T / model.heads.temperature
+    back = live[1][:, 0] @ torch.cat([live[0], live[0]])[:, 0].T / model.heads.temperature
+    aim = torch.tensor([[0.5, 0, 0.5, 0], [0, 1, 0, 0]])
+    by_hand = (_cross_entropy(near, aim) + _cross_entropy(back, aim)).mean() / 2
+    torch.testing.assert_close(queued, by_hand)
+    assert not torch.allclose(queued, got)
+
+
+def test_the_queue_keeps_the_latest_rows_and_moves_none() -> None:
+    queue = Queue(5)
+    for start in (0, 3, 6):
+        rows = torch.arange(start, start + 3)
+        vectors = rows[:, None, None].float().expand(3, 1, 2)
+        queue.put([vectors, -vectors], rows[:, None].expand(3, 2))
+        where = queue._kept[0].data_ptr() if queue.filled else None
+        queue.settle()
+        assert where in (None, queue._kept[0].data_ptr())
+    assert sorted(queue.rows()[0][:, 0].tolist()) == [4, 5, 6, 7, 8]
+    assert queue.side(1)[0][:, 0, 0].tolist() == [-n for n in queue.rows()[0][:, 0].tolist()]
+    other = Queue(5)
+    other.restore(queue.state())
+    more = torch.full((1, 1, 2), 9.0)
+    for one in (queue, other):
+        one.put([more, more], torch.tensor([[9, 9]]))
+        one.settle()
+    assert torch.equal(queue.rows()[0], other.rows()[0])
+    empty = Queue(0)
+    empty.put([more, more], torch.tensor([[9, 9]]))
+    assert empty.state() == {}
+
+
+# --- each thing once -----------------------------------------------------------------------------
+
+
+def test_validation_computes_a_picture_once_not_once_a_caption(
+    table: pd.DataFrame, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[dict[str, int]] = []
+    forward = RetrievalModel.forward
+
+    def spy(self: RetrievalModel, batch: dict[str, Inputs]) -> object:
+        rows.append({s: len(i) for s, i in batch.items()})
+        return forward(self, batch)
+
+    monkeypatch.setattr(RetrievalModel, "forward", spy)
+    model = retriever(training=QUICK.with_params(epochs=1))
+    model.fit(table, query="caption", target="photo", root=pictures, val_data=table.iloc[:20])
+    assert rows == [{"caption": 20}, {"photo": 10}]
+
+
+def test_the_held_out_loss_is_contrast_over_all_pairs(table: pd.DataFrame, pictures: Path) -> None:
+    model = retriever(training=QUICK.with_params(epochs=1)).fit(
+        table.iloc[:24], query="caption", target="photo", root=pictures
+    )
+    inner = model.fitted_
+    pairs = paired(Excerpt.whole(table.iloc[:9]), "caption", "photo")
+    feeds = inner.paired(pairs, Reading(pictures, 1, "raise"))
+    cells = CellFeed(feeds)
+    assert len(cells) == 14
+    with torch.no_grad():
+        scores = torch.cat([inner.model(b).scores for b in cells.batches(cells.in_order())])
+        loss = inner.model.held_out_loss(scores, pairs.ids, torch.ones(9))
+        (batch,) = feeds.batches(feeds.in_order())
+        said = inner.model.vectors(inner.model.tokens(batch))
+        near = said["caption"][:, 0] @ said["photo"][:, 0].T / inner.model.heads.temperature
+        same = (pairs.ids[:, None, 1] == pairs.ids[None, :, 1]).float()
+        aim = same / same.sum(1, keepdim=True)
+        by_hand = (_cross_entropy(near, aim) + _cross_entropy(near.T, aim)).mean() / 2
+    torch.testing.assert_close(loss, by_hand)
+
+
+def test_a_pair_near_both_ways_is_matched_once() -> None:
+    near = np.random.default_rng(0).normal(size=(7, 5))
+    logit = np.random.default_rng(1).normal(size=(7, 5))
+    asked: list[tuple[int, int]] = []
+
+    def tell(query: np.ndarray, target: np.ndarray) -> np.ndarray:
+        asked.extend(zip(query.tolist(), target.tolist(), strict=True))
+        return logit[query, target]
+
+    forward, backward = two_stage(near, 3, 0.5, tell)
+    assert len(asked) == len(set(asked)) < 7 * 3 + 5 * 3
+    for scores, own, told in ((forward, near, logit), (backward, near.T, logit.T)):
+        for i in range(len(own)):
+            best = np.argsort(-own[i])[:3]
+            np.testing.assert_allclose(scores[i, best], told[i, best] + 0.5 * own[i, best])
+            rest = np.setdiff1d(np.arange(own.shape[1]), best)
+            assert scores[i, rest].max() < scores[i, best].min()
+            assert np.argsort(scores[i, rest]).tolist() == np.argsort(own[i, rest]).tolist()
+    whole, _ = two_stage(near, 100, 0.0, lambda q, t: logit[q, t])
+    np.testing.assert_allclose(whole, logit)
+
+
+def test_pairs_columns_and_hashes_are_made_once(
+    table: pd.DataFrame, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(home: object, name: str) -> None:
+        real = getattr(home, name)
+        monkeypatch.setattr(home, name, lambda *a, **k: (calls.append(name), real(*a, **k))[1])
+
+    import multiadapt.retriever as retriever_module
+    import multiadapt.retrieving as retrieving_module
+
+    counted(retriever_module, "guess_schema")
+    counted(retrieving_module, "paired")
+    numbers = table.assign(photo=table["photo"], caption=np.arange(80) // 2)
+    model = retriever(training=QUICK.with_params(epochs=1))
+    model.fit(numbers, query="caption", target="photo", root=pictures)
+    assert calls == ["guess_schema", "paired"]
+    assert [c.kind for c in model.fitted_.plan.schema.columns] == ["text", "image"]
+    assert "else it would be" in model.fitted_.plan.schema.columns[0].reason
+    counted(RetrievalModel, "trained_state")
+    assert model.fitted_.made_by == model.fitted_.made_by
+    assert calls.count("trained_state") == 1
+
+
+def test_a_part_of_the_pairs_is_what_its_rows_make() -> None:
+    frame = pd.DataFrame({"q": list("abacdd"), "t": list("xxyzuu")}, index=list("ABCDEF"))
+    at = np.array([3, 0, 1, 2])
+    whole = Excerpt(frame, np.arange(6) + 10)
+    part, alone = paired(whole, "q", "t").take(at), paired(whole.take(at), "q", "t")
+    for name in ("query", "target"):
+        assert getattr(part, name).tolist() == getattr(alone, name).tolist()
+    pd.testing.assert_frame_equal(part.queries, alone.queries)
+    pd.testing.assert_frame_equal(part.targets, alone.targets)
+    assert [p.tolist() for p in part.places] == [p.tolist() for p in alone.places]
+
+
+# --- ranking again -------------------------------------------------------------------------------
+
+
+def test_search_ranks_the_nearest_again_by_match_and_similarity(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path, tmp_path: Path
+) -> None:
+    index = fitted.index(table, root=pictures)
+    text = "w7 w20 w30"
+    found = fitted.search(index, text, k=3, rerank=8, beta=2.0)
+    near = fitted.search(index, text, k=8, rerank=0).set_index("id")["score"]
+    assert set(found["id"]) <= set(near.index)
+    inner, model = fitted.fitted_, fitted.fitted_.model
+    texts = inner.kept(pd.DataFrame({"caption": [text]}), "query", None)
+    photos = inner.kept(pd.DataFrame({"photo": list(near.index)}), "target", pictures)
+    told = logits(model, texts, photos, np.zeros(8, np.int64), np.arange(8))
+    scores = pd.Series(told + 2.0 * near.to_numpy(), near.index).sort_values(ascending=False)
+    assert list(found["id"]) == list(scores.index[:3])
+    np.testing.assert_allclose(found["score"], scores[:3], atol=1e-5)
+    np.testing.assert_allclose(found["similarity"], near[found["id"]], atol=1e-6)
+    index.save(tmp_path / "index")
+    again = fitted.search(fitted.open_index(tmp_path / "index"), text, k=3, rerank=8, beta=2.0)
+    pd.testing.assert_frame_equal(again, found)
+
+
+def test_search_ranks_again_by_itself_where_it_can(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path, minilm: Path
+) -> None:
+    index = fitted.index(table, ids=list(range(80)), root=pictures)
+    assert fitted.search(index, []) == []
+    assert "similarity" in fitted.search(index, "w7", k=2)
+    several = fitted.search(index, ["w7", "w8 w9"], k=2)
+    alone = [fitted.search(index, text, k=2) for text in ("w7", "w8 w9")]
+    for one, other in zip(several, alone, strict=True):
+        pd.testing.assert_frame_equal(one, other, atol=1e-5)
+    texts = fitted.index(table, side="query", root=pictures)
+    turned = fitted.search(texts, "w7-0.png", k=2, side="target", root=pictures)
+    assert list(turned.columns) == ["id", "score", "similarity"]
+    like = fitted.search(index, "w7-0.png", k=2, side="target", root=pictures)
+    assert list(like.columns) == ["id", "score"]
+    pixels = [np.asarray(Image.open(pictures / f"w7-{i}.png")) for i in range(3)]
+    arrays = fitted.index(pixels)
+    assert list(fitted.search(arrays, "w7", k=2).columns) == ["id", "score"]
+    with pytest.raises(SpecError, match="does not know the texts or paths"):
+        fitted.search(arrays, "w7", k=2, rerank=3)
+    with pytest.raises(SpecError, match="holds cells of the side that asks, 'target'"):
+        fitted.search(index, "w7-0.png", k=2, side="target", rerank=3, root=pictures)
+    with pytest.raises(SpecError, match="rerank must be 0 or at least k, which is 5, got 3"):
+        fitted.search(index, "w7", k=5, rerank=3)
+    dual = retriever(method="frozen", backbone={"image": "starter", "text": str(minilm)})
+    dual.fit(table.iloc[:16], query="caption", target="photo", root=pictures)
+    plain = dual.index(table, root=pictures)
+    assert plain.sources is None
+    with pytest.raises(SpecError, match="has no cross-modal part"):
+        dual.search(plain, "w7", k=2, rerank=3)
+
+
+def test_what_is_not_there_any_more_is_named(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path, tmp_path: Path
+) -> None:
+    for name in ("w7-0.png", "w8-0.png"):
+        Image.open(pictures / name).save(tmp_path / name)
+    index = fitted.index(["w7-0.png", "w8-0.png"], ids=["a", "b"], root=tmp_path)
+    vector = fitted.embed(table.iloc[:1], "target", root=pictures)
+    with pytest.raises(SpecError, match="each cell needs an id, got 1 ids for 2 cells"):
+        fitted.index(["w7-0.png", "w8-0.png"], ids=["a"], root=tmp_path)
+    index.add(["c"], vector, cells=["w8-0.png"])
+    assert len(fitted.search(index, "w7", k=3)) == 3
+    index.update(["c"], vector)
+    with pytest.raises(SpecError, match=r"1 of the nearest have no cells .* such as 'c'"):
+        fitted.search(index, "w7", k=3)
+    assert len(fitted.search(index, "w7", k=3, rerank=0)) == 3
+    index.remove(["c"])
+    (tmp_path / "w8-0.png").unlink()
+    with pytest.raises(
+        CellError, match=r"row 'b' .*column 'photo', file 'w8-0\.png': no such file"
+    ):
+        fitted.search(index, "w7", k=2)
+
+
+def test_pictures_that_moved_are_found_in_the_folder_that_is_named(
+    fitted: CrossModalRetriever, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "before").mkdir()
+    for name in ("w7-0.png", "w8-0.png"):
+        Image.open(pictures / name).save(tmp_path / "before" / name)
+    index = fitted.index(["w7-0.png", "w8-0.png"], root=tmp_path / "before")
+    index.save(tmp_path / "index")
+    found = fitted.search(index, "w7", k=2)
+    (tmp_path / "before").rename(tmp_path / "after")
+    opened = fitted.open_index(tmp_path / "index")
+    with pytest.raises(CellError, match=r"(?s)read again in .*before, .*open_index\(folder, root="):
+        fitted.search(opened, "w7", k=2)
+    moved = fitted.open_index(tmp_path / "index", root=tmp_path / "after")
+    pd.testing.assert_frame_equal(fitted.search(moved, "w7", k=2), found)
+
+
+@pytest.mark.parametrize("rerank", [None, 0, 8])
+def test_a_search_of_nothing_is_refused_whether_it_ranks_again_or_not(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path, rerank: int | None
+) -> None:
+    index = fitted.index(table.iloc[:8], root=pictures)
+    for k in (0, -1):
+        with pytest.raises(SpecError, match=f"k must be at least 1, got {k}"):
+            fitted.search(index, "w7", k=k, rerank=rerank)
+    with pytest.raises(SpecError, match="beta must be finite, got nan"):
+        fitted.search(index, "w7", k=1, rerank=rerank, beta=float("nan"))
+    with pytest.raises(
+        CellError, match=r"(?s)compared must not be missing.*row 0: caption missing"
+    ):
+        fitted.search(index, "", k=1, rerank=rerank)
+    assert len(fitted.search(index, "w7", k=50, rerank=None if rerank == 8 else rerank)) == 4
+
+
+def test_evaluate_refuses_a_weight_that_is_no_number(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path
+) -> None:
+    with pytest.raises(SpecError, match="beta must be finite, got inf"):
+        fitted.evaluate(table, beta=float("inf"), root=pictures)
+
+
+def test_cells_may_come_as_a_list_or_as_unique_gives_them(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path
+) -> None:
+    names = table["photo"].unique()
+    whole = fitted.index(table, root=pictures)
+    for cells in (names, np.array(names, dtype=object), pd.Index(names), list(names)):
+        assert list(fitted.index(cells, root=pictures).ids) == list(whole.ids)
+    captions = table["caption"].iloc[:2]
+    kinds = (captions.array, captions.to_numpy(dtype=object))
+    assert [len(fitted.search(whole, texts, k=2)) for texts in kinds] == [2, 2]
+    picture = np.asarray(Image.open(pictures / names[0]))
+    (found,) = fitted.search(whole, picture, k=1, side="target")["id"]  # type: ignore[call-overload]
+    assert found == names[0]
+    np.testing.assert_array_equal(
+        fitted.embed(captions.tolist(), "query"), fitted.embed(table.iloc[:2], "query")
+    )
+    assert fitted.embed(table.iloc[:0], "target", root=pictures).shape == (0, 16)
+
+
+def test_ids_are_counted_before_anything_is_read(fitted: CrossModalRetriever) -> None:
+    with pytest.raises(SpecError, match="each cell needs an id, got 1 ids for 2 cells"):
+        fitted.index(["nowhere.png", "neither.png"], ids=["a"])

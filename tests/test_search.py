@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiadapt.errors import ArtifactError, CellError, ExtraError, SpecError
-from multiadapt.search import KINDS, build_index, open_index
+from multiadapt.search import KINDS, Sources, build_index, open_index
 from multiadapt.search import lance as lance_module
 from multiadapt.search.exact import BLOCK, PARTS, ExactIndex
 from multiadapt.search.faiss import FaissIndex
@@ -140,6 +140,40 @@ def test_changes_stay_in_memory_until_saved(kind: str, tmp_path: Path) -> None:
     assert after.search(units(1, seed=7), k=1).ids == [[0]]
     assert (2 in after, len(after)) == (False, 60)
     assert [p.name for p in tmp_path.iterdir()] == ["index"]
+
+
+def test_what_vectors_were_made_of_is_kept_and_follows_changes(kind: str, tmp_path: Path) -> None:
+    cells: dict[Any, Any] = {"a": "a", 1: "one.png", "b": ["x.png", "y.png"]}
+    index = build_index(
+        list(cells),
+        units(3),
+        made_by=MADE_BY,
+        kind=kind,
+        sources=Sources("target", "/r", cells.copy()),
+    )
+    index.add(["new"], units(1, seed=5), cells=[Path("new.png")])
+    index.update(["a"], units(1, seed=6))
+    index.remove([1])
+    index.save(tmp_path / "index")
+    again = open_index(tmp_path / "index", made_by=MADE_BY).sources
+    assert again == Sources("target", "/r", {"b": ["x.png", "y.png"], "new": "new.png"})
+    with pytest.raises(CellError, match="each id needs its cell, got 1 ids, 2 cells"):
+        index.add(["more"], units(1, seed=7), cells=["a", "b"])
+    with pytest.raises(CellError, match=r"cell of id 'more' must be a text, a path .* got int"):
+        index.add(["more"], units(1, seed=7), cells=[5])
+    assert "more" not in index
+    plain = build(kind)
+    with pytest.raises(SpecError, match="this index keeps no cells"):
+        plain.update([0], units(1), cells=["a"])
+    plain.save(tmp_path / "plain")
+    assert open_index(tmp_path / "plain", made_by=MADE_BY).sources is None
+    moved = open_index(tmp_path / "index", made_by=MADE_BY, root=tmp_path / "other").sources
+    assert moved == Sources("target", str((tmp_path / "other").resolve()), again.cells)
+    with pytest.raises(SpecError, match="plain keeps no paths of files: leave root out"):
+        open_index(tmp_path / "plain", made_by=MADE_BY, root=tmp_path)
+    (tmp_path / "index/sources.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"sources\.json has 2 bytes of"):
+        open_index(tmp_path / "index", made_by=MADE_BY)
 
 
 def test_an_index_of_another_model_is_refused(kind: str, tmp_path: Path) -> None:

@@ -7,19 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BlipForImageTextRetrieval
 
+from multiadapt.adapters.lora import LoRA
 from multiadapt.adapters.unified import Unified
 from multiadapt.attach import Adapter, attach
 from multiadapt.crossmodal._blip import Parts, open_blip
-from multiadapt.crossmodal._cross import Seen, frame_weights
+from multiadapt.crossmodal._cross import Seen
+from multiadapt.crossmodal._frames import frame_weights
 from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
 from multiadapt.crossmodal.blip import Blip
 from multiadapt.encoders._pretrained import PretrainedEncoder
 from multiadapt.errors import EncoderError, SpecError
+from multiadapt.methods._base import Method
 from multiadapt.methods.frozen import Frozen
+from multiadapt.methods.houlsby import Houlsby
+from multiadapt.methods.ia3 import PlainIA3
+from multiadapt.methods.lora import PlainLoRA
 from multiadapt.methods.uniadapter import UniAdapter
 from multiadapt.types import Column, Inputs, Site, Stream
 
@@ -169,6 +175,33 @@ def test_removal_restores_the_network_bit_for_bit(blip: Tiny, batch: tuple[Input
     assert all(torch.equal(x, y) for x, y in zip(before, blip.run(*batch), strict=True))
 
 
+@pytest.mark.parametrize("method", [PlainLoRA(), PlainIA3(), Houlsby()])
+def test_other_methods_are_removed_from_all_passes_too(
+    blip: Tiny, batch: tuple[Inputs, Inputs], method: Method
+) -> None:
+    before = blip.run(*batch)
+    placed = method.adapters(blip.sites)
+    attached = blip.attach(placed)
+    assert all(torch.equal(x, y) for x, y in zip(before, blip.run(*batch), strict=True))
+    shake(placed)
+    assert not any(torch.equal(x, y) for x, y in zip(before, blip.run(*batch), strict=True))
+    for one in attached:
+        one.remove()  # type: ignore[attr-defined]
+    assert all(torch.equal(x, y) for x, y in zip(before, blip.run(*batch), strict=True))
+
+
+def test_a_width_alone_stands_for_its_adapter() -> None:
+    assert UniAdapter(r=64) == UniAdapter(Unified(r=64))
+    assert UniAdapter(r=64).to_dict() == UniAdapter(adapter=Unified(r=64)).to_dict()
+    assert UniAdapter.from_dict(UniAdapter(r=64).to_dict()).adapter.r == 64
+    assert UniAdapter(r=64).with_params(adapter__r=32).adapter.r == 32
+    assert UniAdapter().adapter.r == 128
+    with pytest.raises(SpecError, match=r"r=8 stands for adapter=Unified\(r=8\), and adapter="):
+        UniAdapter(Unified(scale=0.2), r=8)
+    with pytest.raises(SpecError, match="r must be at least 1, got 0"):
+        UniAdapter(r=0)
+
+
 def test_layers_follow_the_papers_formulas(blip: Tiny, batch: tuple[Inputs, Inputs]) -> None:
     """One layer of each branch, written out by hand from the specification."""
     placed = UniAdapter(Unified(r=4)).adapters(blip.sites)
@@ -253,6 +286,54 @@ def test_frame_weights_move_keys_of_patches_and_nothing_else(
     torch.testing.assert_close(keys[1], keys[0] * weights[..., None])
 
 
+def test_what_an_adapter_adds_to_keys_is_weighed_too(
+    blip: Tiny, batch: tuple[Inputs, Inputs]
+) -> None:
+    """The same as if it were folded into the key's own weight."""
+    _, texts = batch
+    ids, mask = texts.tensors["ids"], texts.tensors["mask"]
+    seen = Seen(torch.randn(3, 10, 32), weights=torch.rand(3, 10) + 0.5)
+    spec = LoRA(r=2, roles=("key",))
+    placed = spec.build([s for s in blip.parts.cross.sites() if s.index == 1])
+    shake(placed)
+    folded = copy.deepcopy(blip.parts)
+    for site, adapter in placed.items():
+        key = folded.cross.get_submodule(site.path)
+        with torch.no_grad():
+            key.weight.copy_(adapter.fold(key.weight, key.bias)[0])  # type: ignore[index]
+    blip.attach(placed)
+    with torch.no_grad():
+        by_hook, by_fold = (p.cross(ids, mask, seen) for p in (blip.parts, folded))
+    torch.testing.assert_close(by_hook, by_fold)
+
+
+def test_no_scale_is_trained_that_nothing_reads(blip: Tiny, batch: tuple[Inputs, Inputs]) -> None:
+    spec = Unified(r=4, branches=("cross",), query_residual=False, learn_scale=True)
+    placed = UniAdapter(spec).adapters(blip.sites)
+    blip.attach(placed)
+    shake(placed)
+    _, texts = batch
+    seen = Seen(torch.randn(3, 5, 32))
+    blip.parts.cross(texts.tensors["ids"], texts.tensors["mask"], seen).square().sum().backward()
+    for adapter in modules(placed):
+        for name, parameter in adapter.named_parameters():
+            assert parameter.grad is not None, name
+
+
+def test_the_cross_modal_branch_makes_its_hidden_state_once(
+    blip: Tiny, batch: tuple[Inputs, Inputs]
+) -> None:
+    """And another one of what the queries read."""
+    placed = UniAdapter(Unified(r=4)).adapters(blip.sites)
+    blip.attach(placed)
+    calls: list[nn.Module] = []
+    for adapter in modules(placed):
+        adapter.down["all"].register_forward_hook(lambda *given: calls.append(given[0]))  # type: ignore[index,union-attr]
+    _, texts = batch
+    blip.parts.cross(texts.tensors["ids"], texts.tensors["mask"], Seen(torch.randn(3, 5, 32)))
+    assert len(calls) == 2 * len(modules(placed))
+
+
 def test_depths_and_widths_may_differ() -> None:
     """Layers are counted from the input; what has no partner, or another width, stands alone."""
 
@@ -334,9 +415,9 @@ def test_matches_and_similarities_are_those_of_the_network_s_own_forward(
     assert batch["caption"].tensors["mask"].all()
     with torch.no_grad():
         tokens = model.tokens(batch)
-        matched = model.matched(batch["caption"], model.sight(tokens))
-        near = model.vectors(tokens)
-        near = near[:, 0] @ near[:, 1].T
+        matched = model.matched(batch["caption"], model.sight(batch, tokens))
+        said = model.vectors(tokens)
+        near = said["photo"][:, 0] @ said["caption"][:, 0].T
         given = {"input_ids": ids, "pixel_values": pixels, "attention_mask": torch.ones_like(ids)}
         torch.testing.assert_close(matched, own(**given).itm_score, atol=1e-5, rtol=1e-5)
         cosine = own(**given, use_itm_head=False).itm_score

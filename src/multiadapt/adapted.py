@@ -1,6 +1,6 @@
 """What a method changes in a set of encoders: adapters inside, native parameters, what is saved of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import ClassVar, Protocol, cast, runtime_checkable
@@ -14,7 +14,7 @@ from multiadapt.errors import ArtifactError
 from multiadapt.methods._base import Method
 from multiadapt.types import Inputs, Site
 
-__all__ = ["Adapted", "Part", "part", "unique"]
+__all__ = ["Adapted", "Part", "part", "trained_bytes", "unique"]
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,13 @@ def unique(placed: Mapping[Site, Adapter]) -> dict[str, Adapter]:
             seen[id(adapter)] = site.key
             unique[site.key] = adapter
     return unique
+
+
+def trained_bytes(model: Adapted) -> Iterator[bytes]:
+    """Everything that a fit changes, with its names, for a hash."""
+    for name, tensor in sorted(model.trained_state().items()):
+        yield name.encode()
+        yield tensor.detach().cpu().float().contiguous().numpy().tobytes()
 
 
 def part(name: str, parameters: Iterable[nn.Parameter]) -> Part:

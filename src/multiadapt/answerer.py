@@ -1,53 +1,53 @@
 """scikit-learn face of answering: questions about pictures."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
+from multiadapt.choosing import FittedChooser, chooses, load_chooser
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._blip import usual_blip
+from multiadapt.crossmodal._choice import backbone_of
 from multiadapt.crossmodal._texts import said
 from multiadapt.crossmodal._writing import Decoding
+from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.values import text
+from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
-from multiadapt.gather import Roles, Source, opened, parted
+from multiadapt.gather import Roles, Source
 from multiadapt.methods._base import Method, Training
-from multiadapt.reports.progress import showing
-from multiadapt.tasks._answer_metrics import LEAST, Answered, answered, normalised
-from multiadapt.training import Session, device_of
-from multiadapt.writing import (
-    RECIPE,
-    Base,
-    FittedWriter,
-    WritingPlan,
-    blip_of,
-    fit_texts,
-    method_of,
-    schema_of,
-    table_of,
-    warn_outside,
-)
-from multiadapt.writing_files import load_writer, read_donor, save_writer
+from multiadapt.picture_to_text import PictureToText, Run, Wanted
+from multiadapt.tasks._answer_metrics import LEAST, Answered, answered, most_frequent
+from multiadapt.training import device_of
+from multiadapt.writing import Base, FittedWriter, blip_of, table_of, warn_outside
+from multiadapt.writing_files import load_writer
 
 __all__ = ["QuestionAnswerer"]
 
 
-class QuestionAnswerer(BaseEstimator):
+class QuestionAnswerer(PictureToText):
     """Answers questions about pictures, in words of its own or from a list.
 
+    A network without a decoder gets a new head over the answers, with a sigmoid for each that learns how
+    right it is: by the VQA challenge's accuracy where at least four people answered, else by the share
+    that says so.
+
     Args:
-        method: what is trained in the frozen network; a spec, or a name such as "uniadapter", "lora". The
-            network has no new head: "frozen" trains nothing and is the network as it is.
-        backbone: a BLIP network with a decoder by folder or hub name, or its spec.
+        method: what is trained in the frozen network; a spec, or a name such as "uniadapter", "lora".
+            With a decoder there is no new head: "frozen" trains nothing and is the network as it is.
+        backbone: a BLIP network with a decoder, or a network with two towers such as CLIP, by folder or hub
+            name; or an encoder for each side by modality or column, such as {"text": "...", "image": "..."};
+            or a spec. "starter" is the small one inside the package; None: the hub's usual BLIP where there
+            is a network, else the starter.
         training: the recipe.
-        answers: the list that is ranked: "auto", all answers of the training rows; a list of one's own; or
+        answers: the list that is ranked: "auto", the answers of the training rows; a list of one's own; or
             None, there is none and answers are written.
-        smoothing: share of the loss in which every token is as good as the right one.
+        min_count: with "auto", an answer must have been given so often to be in the list.
+        smoothing: share of the loss in which every token is as good as the right one, where answers are
+            written; None: 0.1.
         validation: share of pictures held out for early stopping where no rows are given; 0: none.
         on_error: "missing" treats an unreadable file as missing, which a row must not have: it is left out
             by you, or an error names it.
@@ -60,10 +60,11 @@ class QuestionAnswerer(BaseEstimator):
         self,
         method: str | Method = "uniadapter",
         *,
-        backbone: str | BackboneSpec = "Salesforce/blip-vqa-base",
+        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
         training: Training | None = None,
         answers: Literal["auto"] | Sequence[str] | None = "auto",
-        smoothing: float = 0.1,
+        min_count: int = 1,
+        smoothing: float | None = None,
         seed: int = 0,
         validation: float = 0.1,
         on_error: Literal["raise", "missing"] = "raise",
@@ -76,6 +77,7 @@ class QuestionAnswerer(BaseEstimator):
         self.backbone = backbone
         self.training = training
         self.answers = answers
+        self.min_count = min_count
         self.smoothing = smoothing
         self.seed = seed
         self.validation = validation
@@ -116,23 +118,8 @@ class QuestionAnswerer(BaseEstimator):
                 training begins from.
             base: "other" takes over also what was trained on other base weights.
         """
-        table = opened(X, root)
-        Roles([image, question, answer], split_column).check(table.frame)
-        train, held = parted(table, split_column, val_data, root)
-        if held is not None:
-            Roles([image, question, answer]).check(held.frame)
-        kinds = {image: "image", question: "text"}
-        schema = schema_of(train.frame, kinds, table.root, self.max_files)  # type: ignore[arg-type]
-        plan = WritingPlan(
-            method_of(self.method), blip_of(self.backbone), self.training or RECIPE, schema,
-            image, question, answer, "", self.smoothing, self._list(cast(pd.Series, train.frame[answer])),
-            table.root, self.seed, self.validation, self.on_error, device_of(self.device), self.memory,
-        )  # fmt: skip
-        plan.check()
-        donor = None if init_from is None else read_donor(init_from)
-        with showing(verbose=self.verbose) as tell:
-            session = Session(time_limit, Path(resume) if resume else None, tell=tell)
-            self.fitted_ = fit_texts(plan, train, held, session=session, donor=donor, base=base)
+        run = Run(val_data, split_column, root, time_limit, resume, init_from, base)
+        self._train(X, Wanted(image, question, answer), run)
         return self
 
     def predict(
@@ -157,7 +144,7 @@ class QuestionAnswerer(BaseEstimator):
             top_p: nucleus draws each token among the likeliest that make up this share.
             max_length: most tokens that are written.
         """
-        fitted, table = self._fit(), opened(X, root)
+        fitted, table = self._fit(), self._opened(X, root)
         self._check(table.frame)
         written: Any = "beam" if how in (None, "rank") else how
         decoding = Decoding(written, beams, top_p, max_length, seed)
@@ -166,7 +153,7 @@ class QuestionAnswerer(BaseEstimator):
 
     def rank(self, X: Source, k: int = 5, *, root: str | Path | None = None) -> list[pd.DataFrame]:
         """For each row the k likeliest answers of the list, best first: `answer` and `log_likelihood`."""
-        fitted, table = self._fit(), opened(X, root)
+        fitted, table = self._fit(), self._opened(X, root)
         self._check(table.frame)
         answers = _list_of(fitted)
         which, likely = fitted.ranked(table.frame, table.root, max(k, 128))
@@ -194,9 +181,9 @@ class QuestionAnswerer(BaseEstimator):
             where: such as "split=test".
             how, k: as in `predict`.
             zero_shot: measure the network as it was before training too; a warning says where training
-                made it worse.
+                made it worse. A head over answers is new, and has no such numbers.
         """
-        fitted, table = self._fit(), opened(X, root, where)
+        fitted, table = self._fit(), self._opened(X, root, where)
         plan = fitted.plan
         self._check(table.frame, plan.text)
         truth = said(cast(pd.Series, table.frame[plan.text]), several=True)
@@ -204,7 +191,9 @@ class QuestionAnswerer(BaseEstimator):
             warn_outside(plan.answers, truth)
         written: Any = "beam" if how in (None, "rank") else how
         decoding = Decoding(written, max_length=10, seed=seed)
-        models = {"adapted": fitted, **({"zero-shot": fitted.base()} if zero_shot else {})}
+        models: dict[str, FittedWriter | FittedChooser] = {"adapted": fitted}
+        if zero_shot and isinstance(fitted, FittedWriter):
+            models["zero-shot"] = fitted.base()
         found = {
             name: _measured(
                 _answers(one, table.frame, table.root, how, k, decoding),
@@ -217,35 +206,47 @@ class QuestionAnswerer(BaseEstimator):
         least = "vqa_accuracy" if "vqa_accuracy" in found["adapted"].estimates else "exact_match"
         return table_of(found, least)
 
-    def save(self, folder: str | Path) -> None:
-        """Write the trained tensors and what is needed to use them; the frozen network is named, not copied."""
-        save_writer(self._fit(), folder)
-
     @staticmethod
     def load(
-        folder: str | Path, *, backbone: str | BackboneSpec | None = None, device: str | None = None
+        folder: str | Path,
+        *,
+        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
+        device: str | None = None,
     ) -> "QuestionAnswerer":
         """A saved answerer; `backbone` names another place of its network."""
-        spec = None if backbone is None else blip_of(backbone)
-        fitted = load_writer(folder, "answering", device_of(device), spec)
+        smoothing = None
+        if chooses(folder):
+            fitted = load_chooser(folder, device_of(device), backbone)
+        else:
+            spec = None if backbone is None else blip_of(backbone)
+            fitted = load_writer(folder, "answering", device_of(device), spec)
+            smoothing = fitted.plan.smoothing
         plan = fitted.plan
         model = QuestionAnswerer(
-            plan.method,
-            backbone=plan.backbone,
-            training=plan.training,
-            answers=plan.answers,
-            smoothing=plan.smoothing,
-            seed=plan.seed,
-            validation=plan.validation,
-            on_error=plan.on_error,
-            max_files=plan.schema.max_files,
-            device=device,
-            memory=plan.memory,
+            **plan.options(), answers=plan.answers, smoothing=smoothing, device=device
         )
         model.fitted_ = fitted
         return model
 
+    def _network(self) -> BackboneSpec:
+        given = usual_blip("answering") if self.backbone is None else self.backbone
+        network = backbone_of(given)
+        if isinstance(network, Dual) and self.smoothing is not None:
+            raise SpecError(
+                "smoothing is of answers that are written; a head over a list has none: leave it out"
+            )
+        return network
+
+    def _own(self, cells: pd.Series) -> dict[str, Any]:
+        smoothing = 0.1 if self.smoothing is None else self.smoothing
+        return {"prompt": "", "smoothing": smoothing, "answers": self._list(cells)}
+
     def _list(self, cells: pd.Series) -> tuple[str, ...] | None:
+        """The answers that are ranked. SpecError: there are none."""
+        own = not isinstance(self.answers, str)
+        if self.min_count < 1 or (own and self.min_count != 1):
+            rule = 'goes with answers="auto": leave it out' if own else "must be at least 1"
+            raise SpecError(f"min_count={self.min_count} {rule}")
         if self.answers is None:
             return None
         if isinstance(self.answers, str):
@@ -253,7 +254,7 @@ class QuestionAnswerer(BaseEstimator):
                 raise SpecError(
                     f'answers must be "auto", a list of answers or None, got {self.answers!r}'
                 )
-            return tuple(dict.fromkeys(a for row in said(cells, several=True) for a in row))
+            return self._frequent(cells)
         found = [text(a) for a in self.answers]
         if not found or None in found:
             raise SpecError(
@@ -261,24 +262,30 @@ class QuestionAnswerer(BaseEstimator):
             )
         return tuple(dict.fromkeys(a for a in found if a is not None))
 
+    def _frequent(self, cells: pd.Series) -> tuple[str, ...]:
+        counts = Counter(answer for row in said(cells, several=True) for answer in row)
+        found = tuple(answer for answer, count in counts.items() if count >= self.min_count)
+        if counts and not found:
+            answer, most = counts.most_common(1)[0]
+            raise SpecError(
+                f"min_count must leave some answers: none is given {self.min_count} times, the most "
+                f"frequent, {answer!r}, {most} times"
+            )
+        return found
+
     def _check(self, frame: pd.DataFrame, *more: str) -> None:
         plan = self._fit().plan
         Roles([plan.image, cast(str, plan.question), *more]).check(frame)
 
-    def _fit(self) -> FittedWriter:
-        if not hasattr(self, "fitted_"):
-            raise NotFittedError("this answerer is not fitted yet; call fit or load first")
-        return self.fitted_
 
-
-def _list_of(fitted: FittedWriter) -> tuple[str, ...]:
+def _list_of(fitted: FittedWriter | FittedChooser) -> tuple[str, ...]:
     if fitted.plan.answers is None:
         raise SpecError('there is no answer list to rank; fit with answers="auto", or how="beam"')
     return fitted.plan.answers
 
 
 def _answers(
-    fitted: FittedWriter,
+    fitted: FittedWriter | FittedChooser,
     frame: pd.DataFrame,
     root: Path | None,
     how: str | None,
@@ -297,11 +304,5 @@ def _measured(found: list[str], truth: list[list[str]], pictures: list[str], see
     """By what several people said where there are enough of them, else by what most of them said."""
     if truth and min(map(len, truth)) >= LEAST:
         return answered(found, truth, groups=pictures, seed=seed)
-    return answered(found, [_most(row) for row in truth], groups=pictures, seed=seed)
-
-
-def _most(row: list[str]) -> str:
-    """The most frequent answer, of equally frequent ones the first."""
-    forms = [normalised(a) for a in row]
-    counts = Counter(forms)
-    return row[int(np.argmax([counts[f] for f in forms]))]
+    most = [most_frequent(row, i) for i, row in enumerate(truth)]
+    return answered(found, most, groups=pictures, seed=seed)

@@ -52,9 +52,12 @@ _READ = (1, FORMAT)
 """1: before columns of texts, sounds and vectors; a table row of gaps had a vector of its own."""
 
 
-def save(fitted: Fitted, folder: str | Path) -> None:
-    """Write the artifact; an earlier artifact there is replaced as a whole, any other folder refused."""
-    write_whole(Path(folder), lambda part: _write(fitted, part))
+def save(fitted: Fitted, folder: str | Path, kind: str | None = None) -> None:
+    """Write the artifact; an earlier artifact there is replaced as a whole, any other folder refused.
+
+    `kind`: what the folder holds where it is more than a model for the rows of tables.
+    """
+    write_whole(Path(folder), lambda part: _write(fitted, part, kind))
 
 
 def load(
@@ -62,6 +65,7 @@ def load(
     *,
     encoders: Mapping[str, str | EncoderSpec] | None = None,
     device: str = "cpu",
+    kind: str | None = None,
 ) -> Fitted:
     """Rebuild a saved model and check it: same tensors, same encoders, same golden scores.
 
@@ -69,7 +73,7 @@ def load(
     moved; their hash must still be the saved one.
     """
     folder = Path(folder)
-    config = _config(folder)
+    config = _config(folder, kind)
     with damaged(folder):
         fitted = _rebuilt(folder, config, encoders or {})
         fitted.model.eval()
@@ -80,7 +84,7 @@ def load(
 
 def schema_of(folder: str | Path) -> Schema:
     """What a saved model takes its columns for, read without opening its encoders."""
-    return Schema.from_dict(_config(Path(folder))["schema"])
+    return Schema.from_dict(_config(Path(folder), None)["schema"])
 
 
 def _rebuilt(
@@ -93,24 +97,25 @@ def _rebuilt(
     kept = [streams[name] for name in config["encoders"]]
     known = {s.name for s in kept} | {s.modality for s in kept}
     if unknown := sorted(moved.keys() - known):
-        raise ArtifactError(f"encoders names {unknown}; this model has {sorted(known)}")
+        raise ArtifactError(f"{_option(config)} names {unknown}; this model has {sorted(known)}")
     specs = {s.name: _encoder_spec(config["encoders"][s.name], s, moved) for s in kept}
-    with movable(folder, "an encoder", "load(folder, encoders={'image': ...})"):
+    with movable(folder, "an encoder", f"load(folder, {_option(config)}={{'image': ...}})"):
         built = build_encoders(kept, specs, target.kind)
-    _restore(built, config["encoders"], read_tensors(folder / "context.safetensors"))
+    context = read_tensors(folder / "context.safetensors")
+    _restore(built, config["encoders"], context, _option(config))
     model = AdaptedModel(built, method, target)
     model.load_trained(read_tensors(folder / "adapter.safetensors"))
     seed, info = config["seed"], config["info"]
     return Fitted(schema, task, target, method, training, specs, model, seed, info)
 
 
-def _write(fitted: Fitted, folder: Path) -> None:
+def _write(fitted: Fitted, folder: Path, kind: str | None) -> None:
     folder.mkdir()
     learned = {s: fitted.model.encoder(s).learned() for s in fitted.model.streams}
     context = {f"{s}:{k}": t for s, kept in learned.items() for k, t in kept.tensors.items()}
     write_tensors(fitted.model.trained_state(), folder / "adapter.safetensors")
     write_tensors(context, folder / "context.safetensors")
-    config = _describe(fitted, learned)
+    config = ({} if kind is None else {"kind": kind}) | _describe(fitted, learned)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir())}
     (folder / "README.md").write_text(card(config, fitted.model.parts(), sizes), encoding="utf-8")
@@ -145,9 +150,14 @@ def _describe(fitted: Fitted, learned: Mapping[str, Learned]) -> dict[str, Any]:
     }
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _option(config: Mapping[str, Any]) -> str:
+    """What names moved encoders to the `load` of this folder."""
+    return "encoders" if config.get("kind") is None else "backbone"
+
+
+def _config(folder: Path, kind: str | None) -> dict[str, Any]:
     config = read_config(folder)
-    check_kind(folder, config, None)
+    check_kind(folder, config, kind)
     if config.get("format") not in _READ:
         raise ArtifactError(
             f"{folder / 'config.json'} has format {config.get('format')!r}; this version "
@@ -174,12 +184,13 @@ def _restore(
     built: Mapping[str, Encoder],
     saved: Mapping[str, Mapping[str, Any]],
     context: Mapping[str, Tensor],
+    option: str,
 ) -> None:
     for stream, encoder in built.items():
         named = {tuple(k.rpartition(":")[::2]): t for k, t in context.items()}
         tensors = {key: t for (owner, key), t in named.items() if owner == stream}
         encoder.restore(Learned(saved[stream]["learned"], tensors, saved[stream]["holds_rows"]))
-        place = f"encoders={{{encoder.stream.modality!r}: ...}}"
+        place = f"{option}={{{encoder.stream.modality!r}: ...}}"
         check_weights(f" of {stream!r}", saved[stream]["origin"], encoder.origin(), place)
 
 

@@ -93,7 +93,8 @@ def attach(encoder: nn.Module, adapters: Mapping[Site, Adapter]) -> Attachment:
             handles.append(module.register_forward_pre_hook(ahead, with_kwargs=True))
         else:
             after = _Corrector(site, adapter)
-            handles.append(module.register_forward_hook(after, with_kwargs=True))
+            # Ahead of the network's own hooks, such as one that weighs keys: they read what is corrected.
+            handles.append(module.register_forward_hook(after, with_kwargs=True, prepend=True))
     return Attachment(handles)
 
 

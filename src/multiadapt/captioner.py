@@ -1,44 +1,35 @@
 """scikit-learn face of captioning: a sentence about a picture."""
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import pandas as pd
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._blip import usual_blip
 from multiadapt.crossmodal._pairs import distinct
 from multiadapt.crossmodal._texts import said
 from multiadapt.crossmodal._writing import Decoding
-from multiadapt.gather import Roles, Source, opened, parted
+from multiadapt.gather import Roles, Source
 from multiadapt.methods._base import Method, Training
-from multiadapt.reports.progress import showing
+from multiadapt.picture_to_text import PictureToText, Run, Wanted
 from multiadapt.tasks._caption_metrics import captioned
-from multiadapt.training import Session, device_of
-from multiadapt.writing import (
-    RECIPE,
-    Base,
-    FittedWriter,
-    WritingPlan,
-    blip_of,
-    fit_texts,
-    method_of,
-    schema_of,
-    table_of,
-)
-from multiadapt.writing_files import load_writer, read_donor, save_writer
+from multiadapt.training import device_of
+from multiadapt.writing import Base, FittedWriter, blip_of, table_of
+from multiadapt.writing_files import load_writer
 
 __all__ = ["Captioner"]
 
 
-class Captioner(BaseEstimator):
+class Captioner(PictureToText):
     """Writes sentences about pictures.
 
     Args:
         method: what is trained in the frozen network; a spec, or a name such as "uniadapter", "lora". The
             network has no new head: "frozen" trains nothing and is the network as it is.
         backbone: a BLIP network with a decoder by folder or hub name, or its spec.
+            "starter" is the small one inside the package; None: the hub's usual BLIP where there is a
+            network, else the starter.
         training: the recipe.
         prompt: what every caption begins with; its tokens are not learned, and not told with a caption.
         smoothing: share of the loss in which every token is as good as the right one.
@@ -54,7 +45,7 @@ class Captioner(BaseEstimator):
         self,
         method: str | Method = "uniadapter",
         *,
-        backbone: str | BackboneSpec = "Salesforce/blip-image-captioning-base",
+        backbone: str | BackboneSpec | None = None,
         training: Training | None = None,
         prompt: str = "a picture of ",
         smoothing: float = 0.1,
@@ -107,22 +98,8 @@ class Captioner(BaseEstimator):
                 training begins from.
             base: "other" takes over also what was trained on other base weights.
         """
-        table = opened(X, root)
-        Roles([image, caption], split_column).check(table.frame)
-        train, held = parted(table, split_column, val_data, root)
-        if held is not None:
-            Roles([image, caption]).check(held.frame)
-        schema = schema_of(train.frame, {image: "image"}, table.root, self.max_files)
-        plan = WritingPlan(
-            method_of(self.method), blip_of(self.backbone), self.training or RECIPE, schema,
-            image, None, caption, self.prompt, self.smoothing, None,
-            table.root, self.seed, self.validation, self.on_error, device_of(self.device), self.memory,
-        )  # fmt: skip
-        plan.check()
-        donor = None if init_from is None else read_donor(init_from)
-        with showing(verbose=self.verbose) as tell:
-            session = Session(time_limit, Path(resume) if resume else None, tell=tell)
-            self.fitted_ = fit_texts(plan, train, held, session=session, donor=donor, base=base)
+        run = Run(val_data, split_column, root, time_limit, resume, init_from, base)
+        self._train(X, Wanted(image, None, caption), run)
         return self
 
     def predict(
@@ -144,7 +121,7 @@ class Captioner(BaseEstimator):
             top_p: nucleus draws each token among the likeliest that make up this share.
             max_length: most tokens that are written behind the prompt.
         """
-        fitted, table = self._fit(), opened(X, root)
+        fitted, table = self._fit(), self._opened(X, root)
         Roles([fitted.plan.image]).check(table.frame)
         decoding = Decoding(how, beams, top_p, max_length, seed)
         found = fitted.written(table.frame, table.root, decoding)
@@ -171,7 +148,7 @@ class Captioner(BaseEstimator):
             zero_shot: measure the network as it was before training too; a warning says where training
                 made it worse.
         """
-        fitted, table = self._fit(), opened(X, root, where)
+        fitted, table = cast(FittedWriter, self._fit()), self._opened(X, root, where)
         plan = fitted.plan
         Roles([plan.image, plan.text]).check(table.frame)
         truth = said(cast(pd.Series, table.frame[plan.text]), several=False)
@@ -188,10 +165,6 @@ class Captioner(BaseEstimator):
         }
         return table_of(found, "cider_d")
 
-    def save(self, folder: str | Path) -> None:
-        """Write the trained tensors and what is needed to use them; the frozen network is named, not copied."""
-        save_writer(self._fit(), folder)
-
     @staticmethod
     def load(
         folder: str | Path, *, backbone: str | BackboneSpec | None = None, device: str | None = None
@@ -201,22 +174,13 @@ class Captioner(BaseEstimator):
         fitted = load_writer(folder, "captioning", device_of(device), spec)
         plan = fitted.plan
         model = Captioner(
-            plan.method,
-            backbone=plan.backbone,
-            training=plan.training,
-            prompt=plan.prompt,
-            smoothing=plan.smoothing,
-            seed=plan.seed,
-            validation=plan.validation,
-            on_error=plan.on_error,
-            max_files=plan.schema.max_files,
-            device=device,
-            memory=plan.memory,
+            **plan.options(), prompt=plan.prompt, smoothing=plan.smoothing, device=device
         )
         model.fitted_ = fitted
         return model
 
-    def _fit(self) -> FittedWriter:
-        if not hasattr(self, "fitted_"):
-            raise NotFittedError("this captioner is not fitted yet; call fit or load first")
-        return self.fitted_
+    def _network(self) -> BackboneSpec:
+        return blip_of(usual_blip("captioning") if self.backbone is None else self.backbone)
+
+    def _own(self, cells: pd.Series) -> dict[str, Any]:
+        return {"prompt": self.prompt, "smoothing": self.smoothing, "answers": None}

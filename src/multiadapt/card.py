@@ -10,6 +10,8 @@ __all__ = ["card", "parts_table"]
 
 def card(config: Mapping[str, Any], parts: Sequence[Part], sizes: Mapping[str, int]) -> str:
     """Markdown with the front matter that model hubs read."""
+    answers = config.get("kind") == "answering"
+    name, opened = ("QuestionAnswerer", "QuestionAnswerer.load") if answers else ("load", "load")
     blocks = [
         "---\nlibrary_name: multiadapt\ntags:\n- tabular\n- multimodal\n- parameter-efficient\n---",
         f"# {config['method']['name']} on {_columns(config)}",
@@ -19,7 +21,7 @@ def card(config: Mapping[str, Any], parts: Sequence[Part], sizes: Mapping[str, i
         "## Trained on\n\n" + _run(config["info"]),
         "## Columns\n\n" + "\n".join(_column_lines(config)),
         "## Files\n\n" + "\n".join(f"- `{name}`: {size:,} bytes" for name, size in sizes.items()),
-        '## Use\n\n```python\nfrom multiadapt import load\n\nload("this folder").predict(table)\n```',
+        f'## Use\n\n```python\nfrom multiadapt import {name}\n\n{opened}("this folder").predict(table)\n```',
         _limits(config),
     ]
     return "\n\n".join(blocks) + "\n"

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import logging
-import os
 import platform
-import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +21,7 @@ from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.splits import holdout, warn_straddling
 from multiadapt.encoders._base import Encoder, EncoderSpec
+from multiadapt.encoders._families._open import hub_reached
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.fitted import Fitted
@@ -201,7 +200,7 @@ def _encoder_specs(plan: Plan, schema: Schema) -> dict[str, EncoderSpec]:
             f"method {plan.method.name!r} finds no column that it reads; usable columns are: {kinds}. "
             "Override a kind with column_types={'column': 'image'}"
         )
-    online = _online() if any(_choice(plan, s) is None for s in used) else False
+    online = hub_reached() if any(_choice(plan, s) is None for s in used) else False
     return {s.name: _spec_of(plan, s, online=online) for s in used}
 
 
@@ -218,14 +217,6 @@ def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
     choice = _choice(plan, stream)
     if choice is None and stream.modality == "vector":
         choice = "vector"  # nothing to open
-    if choice is None and not online and stream.modality not in _STARTERS:
-        names = [c.name for c in stream.columns]
-        raise SchemaError(
-            f"columns {names} hold {stream.modality}, no encoder is named for them, the hub cannot be "
-            f"reached for {_HUB[stream.modality]!r} and the package has none: name a folder with "
-            f"encoders={{{stream.modality!r}: ...}}, or leave them out with "
-            f"column_types={{{names[0]!r}: 'ignore'}}"
-        )
     if choice is None:
         choice = _HUB[stream.modality] if online else "starter"
         _log.info(
@@ -239,9 +230,6 @@ def _spec_of(plan: Plan, stream: Stream, *, online: bool) -> EncoderSpec:
     return encoder_spec(stream.modality, choice)
 
 
-_STARTERS = ("audio", "image", "tabular", "video")
-"""Modalities for which the package holds a small encoder."""
-
 _HUB = {
     "image": "microsoft/resnet-50",
     "tabular": "tabicl",
@@ -249,17 +237,6 @@ _HUB = {
     "audio": "MIT/ast-finetuned-audioset-10-10-0.4593",
     "video": "microsoft/resnet-50",  # frame by frame; VideoMAE's weights are not for commercial use
 }
-
-
-def _online() -> bool:
-    """Whether the hub can be reached, asked once and briefly."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        return False
-    try:
-        with socket.create_connection(("huggingface.co", 443), timeout=2):
-            return True
-    except OSError:
-        return False
 
 
 def _built(

@@ -28,6 +28,7 @@ __all__ = [
     "check_weights",
     "damaged",
     "golden_cells",
+    "holding",
     "movable",
     "read_config",
     "read_tensors",
@@ -88,11 +89,19 @@ _KINDS = {
         "a retriever",
         "CrossModalRetriever.load, or in a shell multiadapt evaluate, embed, index and search",
     ),
-    "answering": ("an answerer of questions", "QuestionAnswerer.load"),
-    "captioning": ("a captioner", "Captioner.load"),
+    "answering": (
+        "an answerer of questions",
+        "QuestionAnswerer.load, or in a shell multiadapt evaluate and answer",
+    ),
+    "captioning": ("a captioner", "Captioner.load, or in a shell multiadapt evaluate and caption"),
     None: ("a model for the rows of tables", "multiadapt.load, or in a shell multiadapt predict"),
 }
 """What a folder holds by the kind in its config.json, and what opens it."""
+
+
+def holding(kind: str | None) -> str:
+    """What a folder of this kind holds, in words."""
+    return _KINDS[kind][0]
 
 
 def check_kind(folder: Path, config: Mapping[str, Any], kind: str | None) -> None:
@@ -105,7 +114,7 @@ def check_kind(folder: Path, config: Mapping[str, Any], kind: str | None) -> Non
             f"{folder} holds a model of kind {held!r}, which this version ({__version__}) does not know"
         )
     what, instead = _KINDS[held]
-    raise ArtifactError(f"{folder} holds {what}, not {_KINDS[kind][0]}; open it with {instead}")
+    raise ArtifactError(f"{folder} holds {what}, not {holding(kind)}; open it with {instead}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

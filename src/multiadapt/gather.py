@@ -22,6 +22,7 @@ __all__ = [
     "Roles",
     "Source",
     "given_rows",
+    "home_of",
     "is_table",
     "labels_of",
     "one_row",
@@ -93,9 +94,17 @@ class Roles:
         return rows_of(table.frame, y, self, chosen), validation
 
 
-def opened(source: Source, root: str | Path | None, where: str | None = None) -> Table:
-    """The table; files are relative to `root`, or None: to the table's own folder."""
-    return read_table(_framed(source), root=None if root is None else Path(root), where=where)
+def opened(
+    source: Source, root: str | Path | None, where: str | None = None, home: str | None = None
+) -> Table:
+    """The table; files are relative to `root`, else to the table's own folder, else to `home`."""
+    table = read_table(_framed(source), root=None if root is None else Path(root), where=where)
+    return Table(table.frame, Path(home)) if table.root is None and home else table
+
+
+def home_of(root: Path | None) -> str | None:
+    """What a fitted model keeps of the folder that its training files are relative to."""
+    return None if root is None else str(root.resolve())
 
 
 def _framed(source: Source) -> Source:

@@ -27,19 +27,20 @@ from multiadapt.gather import (
     Roles,
     Source,
     given_rows,
+    home_of,
     is_table,
     one_row,
     opened,
     rows_of,
 )
-from multiadapt.methods._base import Method, Training
+from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.peft_files.reading import import_into
 from multiadapt.peft_files.writing import export_peft
 from multiadapt.reports._coalitions import Sample
 from multiadapt.reports.contributions import Contributions, contributions, explain
 from multiadapt.reports.progress import showing
 from multiadapt.reports.robustness import EACH_AND_BOTH, RATES, Grid, Robustness, robustness
-from multiadapt.spec import Spec, resolve
+from multiadapt.spec import Spec
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.training import Session, device_of
 from multiadapt.types import Kind
@@ -117,7 +118,7 @@ class Multimodal(BaseEstimator, ABC):
         features = [c for c in table.frame.columns if c not in roles.columns()]
         self.fitted_.info |= {
             "label": roles.label,
-            "root": None if table.root is None else str(table.root.resolve()),
+            "root": home_of(table.root),
             "features": features,
             "named": is_table(X),
             "options": {k: v for k, v in self.get_params(deep=False).items() if k not in _SPECS},
@@ -168,12 +169,12 @@ class Multimodal(BaseEstimator, ABC):
         """
         check_empty(empty)
         fitted = self._fit()
-        table = opened(X, root, where)
+        table = self._opened(X, root, where)
         roles = Roles(fitted.info["label"] if y is None else None, sample_weight=sample_weight)
         roles.check(table.frame)
         rows = rows_of(table.frame, y, roles)
         frame = self._masked(table.frame, mask)
-        answer = fitted.answer(frame, self._root(table, root), self.on_error, empty)
+        answer = fitted.answer(frame, table.root, self.on_error, empty)
         found = fitted.target.measure(answer.scores, rows.labels, rows.weight, seed)
         return pd.DataFrame({k: asdict(v) for k, v in found.items()}).T.rename_axis("metric")
 
@@ -238,8 +239,7 @@ class Multimodal(BaseEstimator, ABC):
             prediction, score, prior and a column for each modality, nan where the row lacks it; prior and
             modalities sum to the score.
         """
-        table = opened(one_row(X), root)
-        return explain(self._fit(), self._sample(table, root), of)
+        return explain(self._fit(), self._sample(self._opened(one_row(X), root)), of)
 
     def parameters(self) -> pd.DataFrame:
         """Trainable and frozen parameters of each part, and each part's share of all that is trained."""
@@ -295,7 +295,7 @@ class Multimodal(BaseEstimator, ABC):
             nested.setdefault(head, {})[rest] = params.pop(key)
         super().set_params(**params)
         for head, changes in nested.items():
-            spec = self._method() if head == "method" else getattr(self, head, None)
+            spec = method_of(self.method) if head == "method" else getattr(self, head, None)
             if not isinstance(spec, Spec):
                 raise ValueError(
                     f"{head!r} is no spec with options, so {sorted(changes)} cannot be set"
@@ -318,9 +318,6 @@ class Multimodal(BaseEstimator, ABC):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet; call fit first")
         return self.fitted_
 
-    def _method(self) -> Method:
-        return self.method if isinstance(self.method, Method) else resolve("methods", self.method)()
-
     def _check_options(self) -> None:
         wrong = {
             "seed": self.seed < 0,
@@ -338,7 +335,7 @@ class Multimodal(BaseEstimator, ABC):
     def _plan(self, root: Path | None, roles: Roles, task: TaskSpec) -> Plan:
         self._check_options()
         return Plan(
-            method=self._method(),
+            method=method_of(self.method),
             task=task,
             encoders=self.encoders or {},
             training=self.training,
@@ -355,23 +352,20 @@ class Multimodal(BaseEstimator, ABC):
             memory=self.memory,
         )
 
-    def _root(self, table: Table, root: str | Path | None) -> Path | None:
-        if root is not None or table.root is not None:
-            return table.root if root is None else Path(root)
-        saved = self._fit().info.get("root")
-        return None if saved is None else Path(saved)
+    def _opened(self, source: Source, root: str | Path | None, where: str | None = None) -> Table:
+        return opened(source, root, where, self._fit().info.get("root"))
 
     def _labelled(
         self, X: Source, y: Any, sample_weight: PerRow, root: str | Path | None
     ) -> tuple[Sample, Rows]:
-        table = opened(X, root)
+        table = self._opened(X, root)
         label = self._fit().info["label"] if y is None else None
         roles = Roles(label, sample_weight=sample_weight)
         roles.check(table.frame)
-        return self._sample(table, root), rows_of(table.frame, y, roles)
+        return self._sample(table), rows_of(table.frame, y, roles)
 
-    def _sample(self, table: Table, root: str | Path | None) -> Sample:
-        return Sample(table.frame, self._root(table, root), self.on_error, self.memory)
+    def _sample(self, table: Table) -> Sample:
+        return Sample(table.frame, table.root, self.on_error, self.memory)
 
     def _masked(self, frame: pd.DataFrame, mask: masks.Source | None) -> pd.DataFrame:
         schema = self._fit().schema
@@ -384,16 +378,15 @@ class Multimodal(BaseEstimator, ABC):
         empty: Literal["raise", "prior"],
         mask: masks.Source | None = None,
     ) -> tuple[Answer, pd.Index]:
-        fitted = self._fit()
-        table = opened(X, root)
+        fitted, table = self._fit(), self._opened(X, root)
         if not is_table(X) and table.frame.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {table.frame.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
         check_empty(empty)
-        where, frame = self._root(table, root), self._masked(table.frame, mask)
-        return fitted.answer(frame, where, self.on_error, empty), table.frame.index
+        frame = self._masked(table.frame, mask)
+        return fitted.answer(frame, table.root, self.on_error, empty), table.frame.index
 
     def _set_names(self) -> None:
         info = self._fit().info

@@ -196,7 +196,8 @@ def _match(fitted: FittedRetriever, frame: pd.DataFrame) -> Float[np.ndarray, "b
         for side in sides:
             for read in fitted.feed(frame, side, reading).batches([np.arange(_ROWS)]):
                 batch |= read
-        seen = model.sight(model.tokens({model.seen: batch[model.seen]}))
+        shown = {model.seen: batch[model.seen]}
+        seen = model.sight(shown, model.tokens(shown))
         return model.matched(batch[model.texts], seen).float().cpu().numpy()
 
 

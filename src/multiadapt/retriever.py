@@ -1,7 +1,7 @@
 """scikit-learn face of retrieval: find the picture to a sentence, the sentence to a picture."""
 
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,30 +12,34 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._blip import usual_blip
+from multiadapt.crossmodal._choice import backbone_of
 from multiadapt.crossmodal._pairs import Excerpt, distinct
 from multiadapt.crossmodal._retrieval import Contrast
-from multiadapt.crossmodal.blip import Blip
-from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.tables import Table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Roles, Source, opened, parted
-from multiadapt.methods._base import Method, Training
+from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.methods._pretrained import check_method
-from multiadapt.model import encoder_spec
 from multiadapt.pair_files import load_retriever, save_retriever
 from multiadapt.reports.progress import showing
-from multiadapt.retrieving import FittedRetriever, PairPlan, Protocol, fit_pairs
-from multiadapt.search import Found, Id, VectorIndex, build_index, open_index
-from multiadapt.spec import resolve
+from multiadapt.reranking import candidates, searched, sources_of
+from multiadapt.retrieving import FittedRetriever, PairPlan, Protocol, check_beta, fit_pairs
+from multiadapt.search import Id, VectorIndex, build_index, open_index, plain_ids
+from multiadapt.tasks._grouped import warn_worse
 from multiadapt.training import Session, device_of
-from multiadapt.types import Kind
+from multiadapt.types import Column, Kind
 
 __all__ = ["CrossModalRetriever"]
 
 RECIPE = Training(learning_rate=1e-4, weight_decay=0.05, epochs=30, patience=5)
 """UniAdapter's, but for the learning rate of its video half, and an end by patience."""
+
+
+_COMPARED = ("text", "image", "audio", "video", "vector")
+"""Kinds of columns that can find each other."""
 
 
 class CrossModalRetriever(BaseEstimator):
@@ -44,8 +48,9 @@ class CrossModalRetriever(BaseEstimator):
     Args:
         method: what is trained in the frozen networks; a spec, or a name such as "uniadapter", "lora",
             "frozen" (the heads alone).
-        backbone: a BLIP network by folder or hub name; or an encoder for each side by modality or column,
-            such as {"text": "...", "image": "..."}; or a spec.
+        backbone: a BLIP, CLIP or SigLIP by folder or hub name; or an encoder for each side by modality or
+            column, such as {"text": "...", "image": "..."}; or a spec. "starter" is the small one
+            inside the package; None: the hub's usual BLIP where there is a network, else the starter.
         training: the recipe.
         contrast: teacher, queue and matching.
         column_types: kinds of the two columns, where they are not to be guessed.
@@ -61,9 +66,7 @@ class CrossModalRetriever(BaseEstimator):
         self,
         method: str | Method = "uniadapter",
         *,
-        backbone: str
-        | Mapping[str, str | EncoderSpec]
-        | BackboneSpec = "Salesforce/blip-itm-base-coco",
+        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
         training: Training | None = None,
         contrast: Contrast | None = None,
         column_types: Mapping[str, Kind] | None = None,
@@ -132,12 +135,10 @@ class CrossModalRetriever(BaseEstimator):
     def embed(self, X: Source, side: str, *, root: str | Path | None = None) -> np.ndarray:
         """(b, e) float32, a vector of length 1 of each row's cell, in the rows' order.
 
-        `side` is "query" or "target".
+        `X` is a table, or a list of cells; `side` is "query" or "target".
         """
-        fitted, table = self._fit(), opened(X, root)
-        column = fitted.columns(side)
-        Roles([column]).check(table.frame)
-        return fitted.vectors(table.frame.filter([column]), side, table.root)
+        table = self._cells(X, side, root)
+        return self._fit().vectors(table.frame, side, table.root)
 
     def evaluate(
         self,
@@ -189,8 +190,10 @@ class CrossModalRetriever(BaseEstimator):
     ) -> VectorIndex:
         """The cells of one side in an index that `search` looks through.
 
-        `X` is a table, or a list of cells. Without `ids` each different cell is kept once, under its own text;
-        cells that are no text, such as arrays, under their rows' labels. `kind` is exact, hnsw or ivf (FAISS) or lance (LanceDB).
+        `X` is a table, or a list of cells. Without `ids` each different cell is kept once, under its own
+        text; cells that are no text, such as arrays, under their rows' labels. `kind` is exact, hnsw or ivf
+        (FAISS) or lance (LanceDB). Where `search` can rank again, the index keeps texts, or paths and their
+        folder, to read cells again.
         """
         fitted = self._fit()
         table = self._cells(X, side, root)
@@ -202,13 +205,21 @@ class CrossModalRetriever(BaseEstimator):
             frame = frame.iloc[distinct(frame[column])[0]]
         texts = [isinstance(cell, (str, PathLike)) for cell in frame[column]]
         own = [fspath(cell) for cell in frame[column]] if all(texts) else list(frame.index)
+        names = plain_ids(own if ids is None else list(ids))
+        if len(names) != len(frame):
+            raise SpecError(f"each cell needs an id, got {len(names)} ids for {len(frame)} cells")
         vectors = fitted.vectors(frame, side, table.root)
-        names = own if ids is None else list(ids)
-        return build_index(names, vectors, made_by=fitted.made_by, kind=kind, **options)
+        sources = sources_of(fitted, names, frame[column], side, table.root)  # type: ignore[arg-type]
+        return build_index(
+            names, vectors, made_by=fitted.made_by, kind=kind, sources=sources, **options
+        )
 
-    def open_index(self, folder: str | Path) -> VectorIndex:
-        """A saved index; one that another model or adapter made is refused."""
-        return open_index(folder, made_by=self._fit().made_by)
+    def open_index(self, folder: str | Path, *, root: str | Path | None = None) -> VectorIndex:
+        """A saved index; one that another model or adapter made is refused.
+
+        `root`: the folder of its cells' files, where they lie in another one than when it was made.
+        """
+        return open_index(folder, made_by=self._fit().made_by, root=root)
 
     def search(
         self,
@@ -217,11 +228,23 @@ class CrossModalRetriever(BaseEstimator):
         k: int = 10,
         *,
         side: str = "query",
+        rerank: int | None = None,
+        beta: float = 1.0,
         root: str | Path | None = None,
     ) -> pd.DataFrame | list[pd.DataFrame]:
-        """The k nearest of the index to a cell (a sentence, a picture or its path), or a frame for each of several.
+        """The k best of the index for a cell (a sentence, a picture or its path), or a frame for each of several.
 
-        Best first, with columns `id` and `score`, the cosine similarity.
+        A list is several cells: a clip as a list of its pictures stands in a list of its own.
+
+        Best first, with columns `id` and `score`, the cosine similarity. Where they were ranked again, that
+        is `similarity`, and `score` is match logit + beta x similarity, or, where no network looks at a
+        clip, its similarity with the frames weighed.
+
+        Args:
+            side: of which column X is a cell; "target" finds what is like it.
+            rerank: so many of the nearest are read again and told apart; each costs about a pass of the
+                network. 0: none. None: 32, or k where that is more, where the network can and the index
+                knows its cells.
         """
         fitted = self._fit()
         if index.made_by != fitted.made_by:
@@ -229,15 +252,12 @@ class CrossModalRetriever(BaseEstimator):
                 "the index holds vectors of another model or adapter; make it again with index()"
             )
         fitted.columns(side)
-        several = isinstance(X, (list, tuple, pd.Series, pd.DataFrame))
-        single = not several
-        table = self._cells([X] if single else X, side, root)
-        found: Found = index.search(fitted.vectors(table.frame, side, table.root), k)
-        frames = [
-            pd.DataFrame({"id": ids, "score": scores})
-            for ids, scores in zip(found.ids, found.scores, strict=True)
-        ]
-        return frames[0] if single else frames
+        check_beta(beta)
+        several = isinstance(X, pd.DataFrame) or _listed(X)
+        table = self._cells(X if several else [X], side, root)
+        most = (k, candidates(fitted, index, side, rerank, k))
+        found = searched(fitted, index, table.frame, side, table.root, most, beta)
+        return found if several else found[0]
 
     def save(self, folder: str | Path) -> None:
         """Write the trained tensors and what is needed to use them; frozen networks are named, not copied."""
@@ -251,7 +271,7 @@ class CrossModalRetriever(BaseEstimator):
         device: str | None = None,
     ) -> "CrossModalRetriever":
         """A saved retriever; `backbone` names another place of its network."""
-        spec = None if backbone is None else _backbone(backbone)
+        spec = None if backbone is None else backbone_of(backbone)
         fitted = load_retriever(folder, device_of(device), spec)
         plan = fitted.plan
         model = CrossModalRetriever(
@@ -273,7 +293,7 @@ class CrossModalRetriever(BaseEstimator):
     def _cells(self, X: Any, side: str, root: str | Path | None) -> Table:
         """A table with one side's column; a list of cells becomes one."""
         column = self._fit().columns(side)
-        if isinstance(X, (list, tuple, pd.Series)):
+        if _listed(X):
             cells = X if isinstance(X, pd.Series) else pd.Series(list(X), dtype=object)
             home = Path.cwd() if root is None else root
             return opened(cells.rename(column).to_frame(), home)
@@ -288,25 +308,21 @@ class CrossModalRetriever(BaseEstimator):
         if unknown := sorted(types.keys() - {query, target}):
             raise SchemaError(f"column_types names {unknown}; a retriever reads {[query, target]}")
         guessed = guess_schema(own, root=root, column_types=types, max_files=self.max_files)
-        for column in guessed.columns:
-            if column.kind not in ("text", "image", "audio", "video", "vector"):
-                if column.name in types:
-                    raise SchemaError(
-                        f"column {column.name!r} must hold texts or files to be searched, it is declared "
-                        f"as {column.kind}"
-                    )
-                types[column.name] = "text"
-        return guess_schema(own, root=root, column_types=types, max_files=self.max_files)
+        columns = tuple(
+            column if column.kind in _COMPARED else _as_text(column, declared=column.name in types)
+            for column in guessed.columns
+        )
+        return replace(guessed, columns=columns)
 
     def _plan(self, schema: Schema, query: str, target: str, root: Path | None) -> PairPlan:
         if not 0 <= self.validation < 1:
             raise SpecError(f"validation must be in 0..1, below 1, got {self.validation}")
-        method = resolve("methods", self.method)() if isinstance(self.method, str) else self.method
+        method = method_of(self.method)
         check_method(method)
         on_error: Any = self.on_error
         return PairPlan(
             method,
-            _backbone(self.backbone),
+            backbone_of(usual_blip("retrieval") if self.backbone is None else self.backbone),
             self.contrast or Contrast(),
             self.training or RECIPE,
             schema,
@@ -326,14 +342,20 @@ class CrossModalRetriever(BaseEstimator):
         return self.fitted_
 
 
-def _backbone(choice: str | Mapping[str, str | EncoderSpec] | BackboneSpec) -> BackboneSpec:
-    if isinstance(choice, BackboneSpec):
-        return choice
-    if isinstance(choice, str):
-        return Blip(choice)
-    return Dual(
-        {k: v if isinstance(v, EncoderSpec) else encoder_spec(k, v) for k, v in choice.items()}
-    )
+def _listed(X: Any) -> bool:
+    """Whether it is several cells, not a table, nor one cell such as the array of a picture."""
+    if isinstance(X, np.ndarray):  # of texts or paths, as `unique()` gives them
+        return X.ndim == 1 and X.dtype.kind in "OU"
+    return isinstance(X, (list, tuple, pd.Series, pd.Index, pd.api.extensions.ExtensionArray))
+
+
+def _as_text(column: Column, *, declared: bool) -> Column:
+    if declared:
+        raise SchemaError(
+            f"column {column.name!r} must hold texts or files to be searched, it is declared as "
+            f"{column.kind}"
+        )
+    return Column(column.name, "text", f"read as text; else it would be {column.kind}")
 
 
 def _conformed(schema: Schema, rows: Excerpt | None) -> Excerpt | None:
@@ -343,10 +365,4 @@ def _conformed(schema: Schema, rows: Excerpt | None) -> Excerpt | None:
 def _warn_worse(adapted: Any, before: Any) -> None:
     """A warning where training made retrieval worse."""
     for one, other in zip(adapted, before, strict=True):
-        now, was = one.estimates["r@1"].value, other.estimates["r@1"].value
-        if now < was:
-            warnings.warn(
-                f"{one.way}: R@1 is {now:.3f} after training and was {was:.3f} before it; lower "
-                "training.learning_rate, or use the network as it is",
-                stacklevel=3,
-            )
+        warn_worse(f"{one.way}: R@1", one.estimates["r@1"].value, other.estimates["r@1"].value)

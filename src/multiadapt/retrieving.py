@@ -3,17 +3,23 @@
 import hashlib
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from multiadapt.adapted import trained_bytes
 from multiadapt.crossmodal._base import BackboneSpec
-from multiadapt.crossmodal._pairs import Excerpt, PairFeed, Pairs, paired
+from multiadapt.crossmodal._frames import middle
+from multiadapt.crossmodal._known import Known
+from multiadapt.crossmodal._matching import all_near, logits, near_of, points_of, two_stage
+from multiadapt.crossmodal._pairs import CellFeed, Excerpt, PairFeed, Pairs, paired
 from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
 from multiadapt.data.bad_cells import missing_cells
 from multiadapt.data.digest import table_digest
@@ -34,7 +40,7 @@ from multiadapt.training import Data, Session, train
 
 _log = logging.getLogger("multiadapt")
 
-__all__ = ["FittedRetriever", "PairPlan", "Protocol", "fit_pairs", "model_of"]
+__all__ = ["FittedRetriever", "PairPlan", "Protocol", "check_beta", "fit_pairs", "model_of"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,13 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.k < 0:
             raise SpecError(f"k must be at least 0, got {self.k}")
+        check_beta(self.beta)
+
+
+def check_beta(beta: float) -> None:
+    """SpecError: no number that scores could be made with."""
+    if not math.isfinite(beta):
+        raise SpecError(f"beta must be finite, got {beta}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,10 @@ class PairPlan:
 
     def paired(self, rows: Excerpt) -> Pairs:
         return paired(rows, self.query, self.target)
+
+
+_Asked: TypeAlias = tuple[Feed, Int[np.ndarray, " p"], Any]
+"""Rows of one side, which of them each pair asks for, and what all are compared by."""
 
 
 @dataclass
@@ -120,13 +137,34 @@ class FittedRetriever:
     def vectors(
         self, frame: pd.DataFrame, side: str, root: Path | None
     ) -> Float[np.ndarray, "b e"]:
-        """A vector of length 1 of every row's cell."""
+        """A vector of length 1 of every row's cell; of a clip that of its frames' mean."""
         reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
         feed = self.feed(frame, side, reading)
-        found = _vectors(self.model, feed)
+        found = middle(points_of(self.model, feed)).numpy()
         reading.finish()
         _check_side(feed)
         return found
+
+    def kept(self, frame: pd.DataFrame, side: str, root: Path | None) -> Feed:
+        """Cells of one side, none missing, as far computed as they are frozen: to be read repeatedly."""
+        reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
+        feed = self.feed(frame, side, reading)
+        feed.keep()
+        reading.finish()
+        _check_side(feed)
+        return feed
+
+    def told_apart(
+        self, asked: _Asked, cells: Feed, cell: Int[np.ndarray, " p"], near: Float[np.ndarray, " p"],
+        beta: float,
+    ) -> Float[np.ndarray, " p"]:  # fmt: skip
+        """How well pairs of rows of both sides fit, `near` being the similarities of their vectors: match
+        logit + beta x near; or, where nothing looks at a clip, the similarity of its weighed frames."""
+        if not self.model.matches:
+            return near_of(asked[2], asked[1], points_of(self.model, cells), cell)
+        looked = self.model.texts in asked[0].encoders
+        other: _Asked = (cells, cell, None)
+        return self._logits(*((asked, other) if looked else (other, asked))) + beta * near
 
     def measure(
         self, frame: pd.DataFrame, root: Path | None, protocol: Protocol, seed: int
@@ -144,11 +182,20 @@ class FittedRetriever:
         self, feeds: PairFeed, protocol: Protocol, seed: int
     ) -> tuple[Retrieved, Retrieved]:
         pairs = feeds.pairs
-        near = _vectors(self.model, feeds.queries) @ _vectors(self.model, feeds.targets).T
-        forward, backward, note = near, near.T, "cosine similarity"
+        points = [points_of(self.model, feed) for feed in (feeds.queries, feeds.targets)]
+        near = all_near(*points)
+        forward, backward = near, near.T
+        weighed = self.model.clips is not None and not self.model.matches
+        note = "cosine similarity" + (", frames weighed" if weighed else "")
         if self.model.matches and protocol.k > 0:
-            forward = _matched(self.model, feeds, near, protocol, turned=False)
-            backward = _matched(self.model, feeds, near, protocol, turned=True)
+            feed = (feeds.queries, feeds.targets)
+            first = self.model.streams.index(self.model.texts)
+
+            def tell(*pair: np.ndarray) -> np.ndarray:
+                sides = [(feed[i], pair[i], points[i]) for i in (first, 1 - first)]
+                return self._logits(*sides)
+
+            forward, backward = two_stage(near, protocol.k, protocol.beta, tell)
             k = min(protocol.k, max(near.shape))
             note = f"the nearest {k} by match logit + {protocol.beta:g} x cosine similarity"
         there = relevance(pairs.relevant, len(pairs.targets))
@@ -165,19 +212,22 @@ class FittedRetriever:
             ),
         )  # fmt: skip
 
+    def _logits(self, texts: _Asked, pictures: _Asked) -> Float[np.ndarray, " p"]:
+        return logits(self.model, texts[0], pictures[0], texts[1], pictures[1], texts[2])
+
     def base(self) -> "FittedRetriever":
         """The same network as it was before training."""
         return FittedRetriever(self.plan, model_of(self.plan, self.model.rows), self.info)
 
-    @property
+    @cached_property
     def made_by(self) -> str:
-        """A hash of network and adapter, by which an index knows whose vectors it holds."""
+        """A hash of network and adapter, by which an index knows whose vectors it holds. Taken once: a
+        fitted retriever stays as it is."""
         told = hashlib.sha256()
         for stream in self.model.streams:
             told.update(self.model.encoder(stream).origin().sha256.encode())
-        for name, tensor in sorted(self.model.trained_state().items()):
-            told.update(name.encode())
-            told.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        for part in trained_bytes(self.model):
+            told.update(part)
         return told.hexdigest()
 
 
@@ -185,39 +235,45 @@ def fit_pairs(
     plan: PairPlan, rows: Excerpt, held: Excerpt | None, *, session: Session
 ) -> FittedRetriever:
     """Train on pairs; some targets are held out to stop early on where no rows for that are given."""
-    _check_several(rows, plan, "to fit")
+    parts = [Part(rows, plan.paired(rows))]
+    _check_several(parts[0], "to fit")
     if held is not None:
-        _check_several(held, plan, "to stop early on")
+        parts.append(Part(held, plan.paired(held)))
+        _check_several(parts[1], "to stop early on")
     elif plan.validation > 0:
-        rows, held = _divided(plan, rows)
-    model = model_of(plan, len(rows))
+        parts = _divided(plan, parts[0])
+    model = model_of(plan, len(parts[0].rows))
     fitted = FittedRetriever(plan, model)
     reading = Reading(plan.root, plan.schema.max_files, plan.on_error)
-    parts = [rows] if held is None else [rows, held]
-    feeds = [fitted.paired(plan.paired(part), reading) for part in parts]
+    feeds = [fitted.paired(part.pairs, reading) for part in parts]
     reading.finish()
     for feed in feeds:
         _check_whole(feed)
     if plan.training.normalize and model.new:
         _standardize(feeds[0])
-    data = [Data(f, f.pairs.ids, torch.ones(len(f))) for f in feeds]
-    identity = _identity(plan, model, [part.frame for part in parts])
+    model.known = Known(feeds[0].pairs.ids).to(plan.device)
+    identity = _identity(plan, model, [part.rows.frame for part in parts])
     history = train(
         model,
-        data[0],
-        data[1] if held is not None else None,
+        _data(feeds[0], feeds[0].pairs),
+        _data(CellFeed(feeds[1]), feeds[1].pairs) if feeds[1:] else None,
         plan.training,
         seed=plan.seed,
-        measure=_recall(feeds[1].pairs) if held is not None else None,
+        measure=_recall(model, feeds[1].pairs) if feeds[1:] else None,
         session=replace(session, identity=identity),
     )
     model.eval()
+    model.forget()
     fitted.info = {
-        "rows": len(rows),
-        "validation_rows": 0 if held is None else len(held),
+        "rows": len(parts[0].rows),
+        "validation_rows": sum(len(part.rows) for part in parts[1:]),
         "history": {**asdict(history), "epochs": list(history.epochs)},
     }
     return fitted
+
+
+def _data(feed: PairFeed | CellFeed, pairs: Pairs) -> Data:
+    return Data(feed, pairs.ids, torch.ones(len(pairs)))
 
 
 def model_of(plan: PairPlan, rows: int) -> RetrievalModel:
@@ -229,50 +285,51 @@ def model_of(plan: PairPlan, rows: int) -> RetrievalModel:
     return model.to(plan.device).eval()
 
 
-def _divided(plan: PairPlan, rows: Excerpt) -> tuple[Excerpt, Excerpt | None]:
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table, and the pairs that they are."""
+
+    rows: Excerpt
+    pairs: Pairs
+
+
+def _divided(plan: PairPlan, whole: Part) -> list[Part]:
     """Rows that share a query or a target stay on one side. Nothing is held out where too few would be:
     among pairs of one target nothing can be mistaken."""
-    pairs = plan.paired(rows)
+    rows, pairs = whole.rows, whole.pairs
     if len(np.unique(pairs.groups)) > 1:
         share = {"fraction": plan.validation, "seed": plan.seed, "groups": pairs.groups}
-        kept, held = (rows.take(at) for at in holdout(len(rows), **share))
-        if _several(kept, plan) and _several(held, plan):
-            return kept, held
+        parts = [Part(rows.take(at), pairs.take(at)) for at in holdout(len(rows), **share)]
+        if all(part.pairs.several for part in parts):
+            return parts
     _log.warning(
         "these %d pairs are too few to hold some out: training ends after %d epochs, whatever it has "
         "learned; give val_data",
         len(rows),
         plan.training.epochs,
     )
-    return rows, None
+    return [whole]
 
 
-def _several(rows: Excerpt, plan: PairPlan) -> bool:
-    """Whether something can be mistaken: there are two queries and two targets."""
-    pairs = plan.paired(rows)
-    return min(len(pairs.queries), len(pairs.targets)) > 1
-
-
-def _check_several(rows: Excerpt, plan: PairPlan, what: str) -> None:
-    if not _several(rows, plan):
-        pairs = plan.paired(rows)
+def _check_several(part: Part, what: str) -> None:
+    if not part.pairs.several:
         raise SchemaError(
-            f"a table {what} must have at least 2 different queries and targets, got {len(rows)} rows with "
-            f"{len(pairs.queries)} and {len(pairs.targets)}"
+            f"a table {what} must have at least 2 different queries and targets, got {len(part.rows)} rows "
+            f"with {len(part.pairs.queries)} and {len(part.pairs.targets)}"
         )
 
 
 def _check_whole(feeds: PairFeed) -> None:
-    _check_side(feeds.queries)
-    _check_side(feeds.targets)
+    for feed in (feeds.queries, feeds.targets):
+        _check_side(feed, "a pair must have both of its sides")
 
 
-def _check_side(feed: Feed) -> None:
+def _check_side(feed: Feed, what: str = "what is compared must not be missing") -> None:
     """CellError: cells of this side are missing, named by their rows."""
     (name,) = feed.encoders
     if bad := feed.missing(name):
         raise CellError(
-            f"a pair must have both of its sides, {len(bad)} cells of {name!r} are missing:\n"
+            f"{what}, {len(bad)} cells of {name!r} are missing:\n"
             f"{missing_cells(bad)}\nLeave these rows out"
         )
 
@@ -284,71 +341,12 @@ def _standardize(feed: PairFeed) -> None:
             encoder.pooled.fit(side.pooled(name).to(side.device))
 
 
-def _vectors(model: RetrievalModel, feed: Feed) -> Float[np.ndarray, "b e"]:
-    model.eval()
-    with torch.inference_mode():
-        found = [
-            model.vectors(model.tokens(batch))[:, 0].float().cpu()
-            for batch in feed.batches(feed.in_order())
-        ]
-    return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
-
-
-_PICTURES, _PAIRS = 32, 64
-"""Pictures that are looked at while they are in memory, and pairs that are matched at once."""
-
-
-def _matched(
-    model: RetrievalModel, feeds: PairFeed, near: np.ndarray, protocol: Protocol, *, turned: bool
-) -> Float[np.ndarray, "q t"]:
-    """Scores that rank each one's nearest by the cross-modal pass, and all others behind, as before.
-
-    Pictures are encoded once each, a few at a time, whoever has them among the nearest.
-    """
-    near = (near.T if turned else near).astype(np.float64)
-    k = min(protocol.k, near.shape[1])
-    nearest = np.argpartition(-near, k - 1, axis=1)[:, :k]
-    asking, asked = np.repeat(np.arange(len(near)), k), nearest.ravel()
-    first_is_text = (model.streams[0] == model.texts) != turned
-    texts, pictures = (asking, asked) if first_is_text else (asked, asking)
-    sides = {model.streams[0]: feeds.queries, model.streams[1]: feeds.targets}
-    logit = _logits(model, sides[model.texts], sides[model.seen], texts, pictures).reshape(-1, k)
-    told = logit + protocol.beta * np.take_along_axis(near, nearest, axis=1)
-    scores = (
-        near + told.min(1, keepdims=True) - near.max(1, keepdims=True) - 1
-    )  # behind the matched
-    np.put_along_axis(scores, nearest, told, axis=1)
-    return scores
-
-
-def _logits(
-    model: RetrievalModel, texts: Feed, pictures: Feed, text: np.ndarray, picture: np.ndarray
-) -> Float[np.ndarray, " p"]:
-    """The cross-modal pass's logit of a match, of each text with its picture."""
-    found = np.zeros(len(text))
-    blocks = pictures.in_order(_PICTURES)
-    with torch.inference_mode():
-        for block, seen in zip(blocks, pictures.batches(blocks), strict=True):
-            sight = model.sight(model.tokens(seen))
-            own = np.flatnonzero((picture >= block[0]) & (picture <= block[-1]))
-            parts = [own[i : i + _PAIRS] for i in range(0, len(own), _PAIRS)]
-            for part, read in zip(parts, texts.batches([text[p] for p in parts]), strict=True):
-                there = torch.from_numpy(picture[part] - block[0]).to(sight.x.device)
-                pair = model.matched(read[model.texts], sight.rows(there)).float()
-                found[part] = pair[:, 1].cpu().numpy()
-    return found
-
-
-def _recall(pairs: Pairs) -> Any:
-    """Mean R@1 of both ways, from the vectors of the rows of these pairs."""
+def _recall(model: RetrievalModel, pairs: Pairs) -> Any:
+    """Mean R@1 of both ways, from what the different queries and targets of these pairs are compared by."""
     there = relevance(pairs.relevant, len(pairs.targets))
-    rows = np.arange(len(pairs))[::-1]
-    first = [np.zeros(n, dtype=np.int64) for n in (len(pairs.queries), len(pairs.targets))]
-    first[0][pairs.query[::-1]], first[1][pairs.target[::-1]] = rows, rows
 
     def measure(scores: np.ndarray) -> float:
-        both = scores.reshape(len(scores), 2, -1)
-        near = both[first[0], 0] @ both[first[1], 1].T
+        near = model.compared(torch.from_numpy(scores), len(pairs.queries)).numpy()
         ranks = ranks_both_ways(near, there)
         return float(np.mean([(r == 1).mean() for r in ranks]))
 

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import logging
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -14,15 +13,17 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from multiadapt.adapted import trained_bytes
 from multiadapt.crossmodal._adopt import Donor, adopt
 from multiadapt.crossmodal._answering import AnsweringModel
+from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal._blip import open_blip
 from multiadapt.crossmodal._captioning import CaptioningModel
 from multiadapt.crossmodal._pairs import Excerpt, SharedFeed, distinct
 from multiadapt.crossmodal._texts import said, shares
 from multiadapt.crossmodal._writing import DECODER, Decoding, WritingModel
 from multiadapt.crossmodal.blip import Blip
-from multiadapt.data.bad_cells import missing_cells
+from multiadapt.data.bad_cells import BadCell, missing_cells
 from multiadapt.data.digest import table_digest
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema, guess_schema
@@ -30,9 +31,10 @@ from multiadapt.data.splits import holdout
 from multiadapt.errors import CellError, SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
-from multiadapt.spec import resolve
-from multiadapt.tasks._answer_metrics import Answered
+from multiadapt.methods._pretrained import check_method
+from multiadapt.tasks._answer_metrics import Answered, normalised
 from multiadapt.tasks._caption_metrics import Captioned
+from multiadapt.tasks._grouped import warn_worse
 from multiadapt.training import Data, Session, scores, train
 from multiadapt.types import Inputs, Kind
 
@@ -42,8 +44,8 @@ __all__ = [
     "FittedWriter",
     "WritingPlan",
     "blip_of",
+    "demand",
     "fit_texts",
-    "method_of",
     "model_of",
     "schema_of",
     "table_of",
@@ -63,7 +65,7 @@ class WritingPlan:
     """Everything about a fit that is not rows."""
 
     method: Method
-    backbone: Blip
+    backbone: BackboneSpec
     training: Training
     schema: Schema
     """Of the picture's column and, for answers, the question's."""
@@ -85,8 +87,14 @@ class WritingPlan:
     device: torch.device
     memory: float
 
+    def options(self) -> dict[str, Any]:
+        """What an estimator of either kind was given."""
+        kept = ("method", "backbone", "training", "seed", "validation", "on_error", "memory")
+        return {**{n: getattr(self, n) for n in kept}, "max_files": self.schema.max_files}
+
     def check(self) -> None:
         """SpecError, SchemaError: an option is out of its range, a column has a name that is taken."""
+        check_method(self.method, "an answerer's or a captioner's")
         if not 0 <= self.validation < 1:
             raise SpecError(f"validation must be in 0..1, below 1, got {self.validation}")
         if not 0 <= self.smoothing < 1:
@@ -123,7 +131,8 @@ class FittedWriter:
             feed.keep()
         reading.finish()
         for feed, _ in sides:
-            _demand(feed)
+            (name,) = feed.encoders
+            demand(name, feed.missing(name))
             feed.say_remarks()
         return SharedFeed(sides, None if texts is None else {DECODER: self._texts(texts)})
 
@@ -238,7 +247,7 @@ def fit_texts(
 def model_of(plan: WritingPlan) -> WritingModel:
     """The network of a plan, its adapters as they begin."""
     streams = {s.name: s for s in plan.schema.streams()}
-    backbone = plan.backbone
+    backbone = blip_of(plan.backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         task = "captioning" if plan.question is None else "answering"
@@ -254,20 +263,13 @@ def model_of(plan: WritingPlan) -> WritingModel:
     return model.to(plan.device).eval()
 
 
-def method_of(choice: str | Method) -> Method:
-    return resolve("methods", choice)() if isinstance(choice, str) else choice
-
-
 def blip_of(choice: object) -> Blip:
     """The network by its source or spec. SpecError: a backbone without a decoder."""
     if isinstance(choice, Blip):
         return choice
     if isinstance(choice, str):
         return Blip(choice)
-    raise SpecError(
-        f"writing needs a network with a decoder, such as Blip(...), got {choice!r}; without one, frequent "
-        "answers can be told apart by a MultimodalClassifier over the picture and the question"
-    )
+    raise SpecError(f"writing needs a network with a decoder, such as Blip(...), got {choice!r}")
 
 
 def schema_of(
@@ -293,27 +295,25 @@ def table_of(found: Mapping[str, Answered | Captioned], metric: str) -> pd.DataF
     ]
     if "zero-shot" in found:
         now, was = (found[m].estimates[metric].value for m in ("adapted", "zero-shot"))
-        if now < was:
-            warnings.warn(
-                f"{metric} is {now:.3f} after training and was {was:.3f} before it; lower "
-                "training.learning_rate, or use the network as it is",
-                stacklevel=3,
-            )
+        warn_worse(metric, now, was)
     return pd.DataFrame(rows).set_index(["metric", "model"])
 
 
-def _demand(feed: Feed) -> None:
-    (name,) = feed.encoders
-    if bad := feed.missing(name):
+def demand(name: str, bad: Sequence[BadCell]) -> None:
+    """CellError where these cells of a column that every row must have are missing."""
+    if bad:
         raise CellError(
             f"every row must have its {name!r}, {len(bad)} are missing:\n{missing_cells(bad)}\n"
             "Leave these rows out"
         )
 
 
-def warn_outside(answers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    known = set(answers)
-    outside = [text for row in rows for text in row if text not in known]
+def warn_outside(answers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Tell how many answers no answer of the list equals, in the form in which answers are compared."""
+    rows = list(rows)
+    forms = {text: normalised(text) for text in {*answers, *(a for row in rows for a in row)}}
+    known = {forms[text] for text in answers}
+    outside = [text for row in rows for text in row if forms[text] not in known]
     if outside:
         _log.warning(
             "%d of %d answers, %d different ones, are outside the list of %d and can never be ranked, "
@@ -327,7 +327,6 @@ def _identity(plan: WritingPlan, model: WritingModel, parts: Sequence[pd.DataFra
     told += [model.encoder(s).origin().sha256 for s in model.streams]
     told += [table_digest(part) for part in parts]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.trained_state().items()):  # a donor's are others
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    for part in trained_bytes(model):  # a donor's are others
+        digest.update(part)
     return digest.hexdigest()

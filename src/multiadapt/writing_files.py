@@ -22,6 +22,7 @@ from multiadapt.folders import (
     GOLDEN_SEED,
     TOLERANCE,
     check_golden,
+    check_kind,
     check_weights,
     damaged,
     golden_cells,
@@ -58,10 +59,11 @@ def load_writer(
     """
     folder = Path(folder)
     config = read_config(folder)
-    if config.get("kind") != kind or config.get("format") != FORMAT:
+    check_kind(folder, config, kind)
+    if config.get("format") != FORMAT:
         raise ArtifactError(
-            f"{folder} holds a model for {config.get('kind', 'tables')!r} of format "
-            f"{config.get('format')!r}; this version ({__version__}) reads {kind} of format {FORMAT} here"
+            f"{folder} holds a model for {kind} of format {config.get('format')!r}; this version "
+            f"({__version__}) reads format {FORMAT}"
         )
     with damaged(folder):
         plan = _plan(config, backbone)

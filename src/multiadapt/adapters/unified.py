@@ -98,13 +98,14 @@ class _Unified(Adapter):
         # Beside its own part, the cross-modal branch reads the text branch's.
         lends = crosses and (spec.share == "down" or spec.query_residual)
         users: tuple[Branch, ...] = (*branches, "text") if lends else self.branches
+        scaled = (*branches, "text") if crosses and spec.query_residual else self.branches
         self.down = nn.ModuleDict({self._owner(b, "down"): nn.Linear(width, spec.r) for b in users})
         self.up = nn.ModuleDict({self._owner(b, "up"): nn.Linear(spec.r, width) for b in users})
         self.norm_in = nn.LayerNorm(width) if spec.norm_in else nn.Identity()
         self.norm_cross = nn.LayerNorm(width) if crosses and spec.norm_cross else nn.Identity()
         scale = torch.tensor(spec.scale)
         self.scales = nn.ParameterDict(
-            {b: nn.Parameter(scale.clone()) for b in dict.fromkeys(users)}
+            {b: nn.Parameter(scale.clone()) for b in dict.fromkeys(scaled)}
             if spec.learn_scale
             else {}
         )
@@ -118,19 +119,25 @@ class _Unified(Adapter):
 
     def _corrected(self, branch: Branch, xs: tuple[Tensor, ...], y: Tensor) -> Tensor:
         if branch != "cross":
-            return y + self._scaled(branch, self._part(branch, branch, xs[0]))
+            return y + self._scaled(branch, self._own(branch, xs[0]))
         queried, x = xs
-        own = self._part("cross", "cross", x)
+        hidden = self._hidden("cross", x)
+        own = self._raised("cross", hidden)
         if self.spec.share == "down":
-            own = own + self._part("cross", "text", x)
+            own = own + self._raised("text", hidden)
         y = y + self._scaled("cross", self.norm_cross(own))
         if self.spec.query_residual:
-            y = y + self._scaled("text", self._part("text", "text", queried))
+            y = y + self._scaled("text", self._own("text", queried))
         return y
 
-    def _part(self, down: Branch, up: Branch, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        hidden = torch.relu(self.down[self._owner(down, "down")](self.norm_in(x)))
-        return self.up[self._owner(up, "up")](hidden)
+    def _own(self, branch: Branch, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return self._raised(branch, self._hidden(branch, x))
+
+    def _hidden(self, branch: Branch, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b r"]:
+        return torch.relu(self.down[self._owner(branch, "down")](self.norm_in(x)))
+
+    def _raised(self, branch: Branch, hidden: Float[Tensor, "*b r"]) -> Float[Tensor, "*b d"]:
+        return self.up[self._owner(branch, "up")](hidden)
 
     def _scaled(self, branch: Branch, x: Tensor) -> Tensor:
         return x * (self.scales[branch] if self.spec.learn_scale else self.spec.scale)

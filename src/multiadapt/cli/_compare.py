@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from multiadapt.cli._options import FOLDER, TABLE, Request, estimator_options
+from multiadapt.cli._options import FOLDER, PAIRED, TABLE, Request, estimator_options
 
 __all__ = ["compare"]
 
@@ -45,11 +45,11 @@ def compare(
         --methods frozen,ti-adapter,full,trees --folds 5 --out runs/compare
     """
     request = Request(**given)
-    request.need_label()
-    if request.task == "retrieval":
+    if request.task in PAIRED:
         raise click.UsageError(
-            "compare takes tasks with a label; fit a retriever by each method instead"
+            f"compare takes tasks with a label; fit one model of {request.task} by each method instead"
         )
+    request.need_label()
     if request.split_column is None and seeds is not None:
         raise click.UsageError("--seeds needs --split-column, which marks the rows to test on")
     if request.split_column is not None and folds is not None:

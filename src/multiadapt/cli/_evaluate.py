@@ -86,7 +86,8 @@ def _rates(
 def evaluate(*, model: Path, table: Path, **given: Any) -> None:
     """Score MODEL on the labelled rows of TABLE: every metric with its 95 % interval over rows.
 
-    Of a retriever: how well each of its two columns finds the other.
+    Of a retriever: how well each of its two columns finds the other. Of a retriever, an answerer and a
+    captioner the network as it was before training stands beside.
 
     With --json: {"metrics": {name: {"value", "low", "high"}}, "rows", "metric", "method", ...}.
 
@@ -95,13 +96,19 @@ def evaluate(*, model: Path, table: Path, **given: Any) -> None:
         --against "zero filling=runs/zero" --plot curves.png
     """
     _check(given)
+    from multiadapt.cli._opening import kind_of
     from multiadapt.data.tables import read_table
 
-    if _is_retriever(model):
-        _retrieval(model, table, given)
+    kind = kind_of(model)
+    if kind is not None:
+        from multiadapt.cli import _evaluating
+
+        _evaluating.run(kind, model, table, given)
         return
     if given["backbone"] is not None:
-        raise click.UsageError("--backbone goes with a retriever; --encoder names moved encoders")
+        raise click.UsageError(
+            "--backbone goes with a retriever, an answerer or a captioner; --encoder names moved encoders"
+        )
     read = read_table(table, where=given["where"], root=given["root"])
     if given["missing_grid"] is not None:
         _curves(model, read, given)
@@ -129,43 +136,6 @@ def _check(given: Mapping[str, Any]) -> None:
         if given[name] and not met:
             other = " or --contributions" if name in ("out", "metric") else ""
             raise click.UsageError(f"--{name} goes with --missing-grid{other}")
-
-
-def _is_retriever(folder: Path) -> bool:
-    from multiadapt.folders import read_config
-
-    return read_config(folder).get("kind") == "retriever"
-
-
-_IDLE = (
-    "label", "sample_weight", "metric", "mask", "missing_grid", "against", "plot", "masks",
-    "contributions", "out", "encoder",
-)  # fmt: skip
-"""Options that say nothing to a retriever."""
-
-
-def _retrieval(model: Path, table: Path, given: Mapping[str, Any]) -> None:
-    from multiadapt.cli._output import show_json, show_table
-    from multiadapt.retriever import CrossModalRetriever
-
-    idle = [name for name in _IDLE if given[name]]
-    idle += [name for name in ("empty", "on_error") if given[name] != "raise"]
-    if idle:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
-        raise click.UsageError(f"{model} holds a retriever, which has no use for {options}")
-    retriever = CrossModalRetriever.load(model, backbone=given["backbone"], device=given["device"])
-    found = retriever.evaluate(
-        table, where=given["where"], root=given["root"], seed=given["seed"]
-    ).reset_index()
-    if given["as_json"]:
-        method = retriever.fitted_.plan.method.to_dict()
-        kept = {"method": method, "where": given["where"]}
-        show_json({"metrics": found.to_dict("records"), "task": "retrieval", **kept})
-        return
-    show_table(found.drop(columns="protocol"))
-    told = found.drop_duplicates(["way", "protocol"])
-    for way, protocol in zip(told["way"], told["protocol"], strict=True):
-        click.echo(f"\n{way}: {protocol}")
 
 
 def _loaded(folder: str | Path, given: Mapping[str, Any]) -> Any:

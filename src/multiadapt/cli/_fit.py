@@ -1,5 +1,6 @@
 """multiadapt fit"""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,25 @@ from multiadapt.cli._options import FOLDER, TABLE, Request, estimator_options
 
 __all__ = ["fit"]
 
+_COLUMNS = {
+    "retrieval": {"query": "query", "target": "find"},
+    "answering": {"image": "image", "question": "question", "answer": "answer"},
+    "captioning": {"image": "image", "caption": "caption"},
+}
+"""By task, its estimator's roles of columns and the options that name them."""
+_TASKS = {
+    "query": ("retrieval",),
+    "find": ("retrieval",),
+    "image": ("answering", "captioning"),
+    "question": ("answering",),
+    "answer": ("answering",),
+    "caption": ("captioning",),
+    "backbone": ("retrieval", "answering", "captioning"),
+    "init_from": ("answering", "captioning"),
+    "base": ("answering", "captioning"),
+}
+"""By option, the tasks that it goes with."""
+
 
 @click.command()
 @click.argument("table", type=TABLE)
@@ -16,7 +36,7 @@ __all__ = ["fit"]
     "--method",
     metavar="NAME",
     help="What is trained; `multiadapt methods` lists them.  [default: ti-adapter, and uniadapter with "
-    "--task retrieval]",
+    "--task retrieval, answering and captioning]",
 )
 @estimator_options
 @click.option("--val", type=TABLE, help="A table of rows to validate on.")
@@ -30,14 +50,35 @@ __all__ = ["fit"]
 @click.option("--query", metavar="COLUMN", help="With --task retrieval: the column that asks.")
 @click.option("--find", metavar="COLUMN", help="With --task retrieval: the column that is found.")
 @click.option(
+    "--image", metavar="COLUMN", help="With --task answering or captioning: the pictures."
+)
+@click.option("--question", metavar="COLUMN", help="With --task answering: what is asked.")
+@click.option(
+    "--answer",
+    metavar="COLUMN",
+    help="With --task answering: what is answered; several people's answers with ; between them.",
+)
+@click.option("--caption", metavar="COLUMN", help="With --task captioning: what is written.")
+@click.option(
     "--backbone",
     metavar="SOURCE",
-    help="With --task retrieval: a BLIP network; --encoder text=... --encoder image=... instead names "
-    "an encoder for each side.",
+    help="With --task retrieval, answering or captioning: one network for both sides, BLIP or, for the "
+    "first two, CLIP or SigLIP; --encoder text=... --encoder image=... instead names one for each side.",
+)
+@click.option(
+    "--init-from",
+    type=FOLDER,
+    help="With --task answering or captioning: a saved model of another task on the same network, whose "
+    "adapters training begins from.",
+)
+@click.option(
+    "--base",
+    type=click.Choice(["same", "other"]),
+    help="With --init-from; other: take over also what was trained on other base weights.",
 )
 def fit(
     *, method: str | None, val: Path | None, time_limit: float | None, resume: bool, out: Path | None,
-    query: str | None, find: str | None, backbone: str | None, **given: Any,
+    **given: Any,
 ) -> None:  # fmt: skip
     """Train on TABLE (CSV, Parquet or Arrow) and save what was trained.
 
@@ -49,23 +90,44 @@ def fit(
     \b
     multiadapt fit photos/table.csv --task retrieval --query caption --find photo \\
         --method uniadapter --backbone Salesforce/blip-itm-base-coco --out runs/photos
+
+    \b
+    multiadapt fit shop/questions.csv --task answering --image photo --question question \\
+        --answer answer --out runs/answers
     """
+    own = {name: given.pop(name) for name in _TASKS}
     request = Request(**given)
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the file to continue from lies beside it")
-    if request.task == "retrieval":
+    columns = _columns(request.task, own)
+    if columns:
         from multiadapt.cli import _pairing
 
-        _pairing.fit_retriever(
-            request, method or "uniadapter", query=query, find=find, backbone=backbone, val=val,
-            time_limit=time_limit, resume=resume, out=out,
-        )  # fmt: skip
+        told = _pairing.Pairing(
+            columns, own["backbone"], val, time_limit, own["init_from"], own["base"]
+        )
+        _pairing.fit(request, method or "uniadapter", told, resume=resume, out=out)
         return
-    if query or find or backbone:
-        raise click.UsageError("--query, --find and --backbone go with --task retrieval")
     request.need_label()
     from multiadapt.cli import _running
 
     _running.fit(
         request, method or "ti-adapter", val=val, time_limit=time_limit, resume=resume, out=out
     )
+
+
+def _columns(task: str, own: Mapping[str, Any]) -> dict[str, str]:
+    """The columns of a task that has roles for them; empty: it has a label. Every option is used, or refused."""
+    for name, tasks in _TASKS.items():
+        if own[name] is not None and task not in tasks:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} goes with --task {' or '.join(tasks)}")
+    if own["base"] is not None and own["init_from"] is None:
+        raise click.UsageError("--base goes with --init-from")
+    roles = _COLUMNS.get(task, {})
+    if not all(own[option] for option in roles.values()):
+        *most, last = [f"--{option}" for option in roles.values()]
+        raise click.UsageError(
+            f"--task {task} reads columns with roles: name them with {', '.join(most)} and {last}"
+        )
+    return {role: own[option] for role, option in roles.items()}

@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from multiadapt.cli._options import TABLE, encoder_option, json_option, set_option
+from multiadapt.cli._options import (
+    TABLE,
+    encoder_option,
+    json_option,
+    network_option,
+    set_option,
+)
 
 __all__ = ["inspect"]
 
@@ -15,6 +21,7 @@ __all__ = ["inspect"]
 @click.argument("model", type=TABLE, required=False)
 @click.option("--method", metavar="NAME", help="Count what this method would train, without data.")
 @encoder_option
+@network_option
 @set_option
 @click.option(
     "--tabular-width",
@@ -28,6 +35,7 @@ def inspect(
     model: Path | None,
     method: str | None,
     encoder: Mapping[str, str],
+    backbone: str | None,
     changes: Mapping[str, Any],
     tabular_width: int | None,
     outputs: int | None,
@@ -49,7 +57,9 @@ def inspect(
             raise click.UsageError(
                 "--set, --tabular-width and --outputs go with --method, not with a MODEL"
             )
-        found = _inspecting.saved(model, encoder)
+        found = _inspecting.saved(model, encoder, backbone)
+    elif backbone is not None:
+        raise click.UsageError("--backbone goes with a saved MODEL; --encoder names what to count")
     else:
         found = _inspecting.counted(str(method), encoder, changes, tabular_width, outputs or 1)
     _inspecting.show(found, as_json=as_json)

@@ -10,6 +10,7 @@ import click
 import pandas as pd
 import torch
 
+from multiadapt.cli._opening import face, kind_of
 from multiadapt.cli._output import show_json, show_table
 from multiadapt.cli._setting import check_read, divided, encoders, method_of
 from multiadapt.encoders._base import Encoder, EncoderSpec
@@ -21,19 +22,34 @@ from multiadapt.types import Site, Stream
 __all__ = ["counted", "saved", "show"]
 
 
-def saved(folder: Path, moved: Mapping[str, str]) -> dict[str, Any]:
+def saved(folder: Path, moved: Mapping[str, str], backbone: str | None) -> dict[str, Any]:
     """A saved model, loaded and so checked on its golden rows."""
-    fitted = load(folder, encoders=moved, device="cpu").fitted_
+    kind = kind_of(folder)
+    if kind is None:
+        if backbone is not None:
+            raise SpecError(f"{folder} holds a model of tables: name moved encoders with --encoder")
+        fitted = load(folder, encoders=moved, device="cpu").fitted_
+        told, task = fitted, fitted.task.to_dict()
+        label = fitted.info.get("label")
+    else:
+        if moved:
+            raise SpecError(f"{folder} holds a whole network: name its place with --backbone")
+        fitted = face(kind).load(folder, backbone=backbone, device="cpu").fitted_
+        told, task = fitted.plan, {"name": "retrieval" if kind == "retriever" else kind}
+        label = f"{told.query} to {told.target}" if kind == "retriever" else told.text
+    return {**_described(fitted, told, folder), "task": task, "label": label}
+
+
+def _described(fitted: Any, told: Any, folder: Path) -> dict[str, Any]:
+    """`told`: what has method, training and schema."""
     files = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()}
     model = fitted.model
     streams = {s: model.encoder(s) for s in model.streams}
     return {
         **_totals([asdict(p) for p in model.parts()]),
-        "method": fitted.method.to_dict(),
-        "task": fitted.task.to_dict(),
-        "label": fitted.info.get("label"),
-        "training": fitted.training.to_dict(),
-        "columns": [asdict(c) for c in fitted.schema.columns],
+        "method": told.method.to_dict(),
+        "training": told.training.to_dict(),
+        "columns": [asdict(c) for c in told.schema.columns],
         "encoders": {
             s: {**asdict(e.origin()), "holds_rows": e.learned().holds_rows}
             for s, e in streams.items()

@@ -18,6 +18,7 @@ from multiadapt.cli._methods import methods
 from multiadapt.cli._predict import predict
 from multiadapt.cli._remedy import in_shell
 from multiadapt.cli._search import embed, index, search
+from multiadapt.cli._tell import answer, caption
 from multiadapt.errors import MultiadaptError
 
 __all__ = ["main"]
@@ -83,12 +84,14 @@ def _with(text: str, hint: Callable[[str], str]) -> str:
         embed,
         index,
         search,
+        answer,
+        caption,
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    """Adapt frozen pretrained encoders to a table with numbers, categories and pictures.
+    """Adapt frozen pretrained encoders to a table with numbers, categories, texts and files.
 
     Results go to standard output, everything said on the way to standard error. Exit code 2 means
     that the call or the data must be corrected; the text says how.

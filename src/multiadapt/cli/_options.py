@@ -11,13 +11,16 @@ from multiadapt.spec import names, parse_value
 
 __all__ = [
     "FOLDER",
+    "PAIRED",
     "TABLE",
     "Request",
+    "chunk_option",
     "device_option",
     "empty_option",
     "encoder_option",
     "estimator_options",
     "json_option",
+    "keep_option",
     "mask_option",
     "network_option",
     "on_error_option",
@@ -29,6 +32,8 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PAIRED = ("retrieval", "answering", "captioning")
+"""Tasks whose columns have roles."""
 TABLE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -131,7 +136,7 @@ on_error_option = click.option(
 network_option = click.option(
     "--backbone",
     metavar="SOURCE",
-    help="Of a retriever: where its frozen network lies now, if it has moved.",
+    help="Of a retriever, an answerer or a captioner: where its frozen network lies now, if it has moved.",
 )
 device_option = click.option(
     "--device", help="cpu, cuda, cuda:1 ...  [default: a GPU where there is one]"
@@ -147,6 +152,19 @@ empty_option = click.option(
     help="What a row without any of its modalities gets: an error, where the method asks for at least "
     "one, or what the training labels are on the whole.",
 )
+chunk_option = click.option(
+    "--chunk",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Rows that are read and written together; memory is bounded by it.",
+)
+keep_option = click.option(
+    "--keep",
+    multiple=True,
+    metavar="COLUMN",
+    help="Copy this column, in place of the row's number. May be repeated.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _ESTIMATOR = (
@@ -158,12 +176,12 @@ _ESTIMATOR = (
     ),
     click.option(
         "--task",
-        type=click.Choice(["auto", *names("tasks"), "retrieval"]),
+        type=click.Choice([*dict.fromkeys(["auto", *names("tasks"), *PAIRED])]),
         default="auto",
         show_default=True,
         help="auto: numbers with fractions or more than 20 different ones are a regression, "
         "several label columns or a separator multilabel, all else a classification. retrieval "
-        "pairs two columns (fit only).",
+        "pairs two columns, answering and captioning tell of pictures (fit only).",
     ),
     click.option(
         "--target",

@@ -1,97 +1,139 @@
-"""What `fit --task retrieval` does with a request."""
+"""What `fit` does for tasks whose columns have roles: retrieval, answering, captioning."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import click
 import pandas as pd
 
+from multiadapt.choosing import recipe_of
+from multiadapt.cli._keeping import begin, finish
+from multiadapt.cli._opening import face
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
 from multiadapt.cli._setting import changed, divided, encoders, method_of
-from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._choice import backbone_of
 from multiadapt.crossmodal._retrieval import Contrast
-from multiadapt.crossmodal.blip import Blip
 from multiadapt.data.tables import read_table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
-from multiadapt.folders import check_place
+from multiadapt.methods._base import Training
 from multiadapt.methods._pretrained import check_method
-from multiadapt.retriever import RECIPE, CrossModalRetriever
+from multiadapt.retriever import RECIPE as RETRIEVAL
+from multiadapt.writing import RECIPE as WRITING
 
-__all__ = ["fit_retriever"]
+__all__ = ["Pairing", "fit"]
 
-Backbone: TypeAlias = Mapping[str, str | EncoderSpec] | BackboneSpec
+Backbone: TypeAlias = str | Mapping[str, str | EncoderSpec]
 
 _IDLE = (
     "label", "target", "class_weight", "separator", "metric", "groups", "sample_weight", "join_text",
 )  # fmt: skip
 """Options of other tasks."""
+_TASK_OPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
+    "retrieval": {},
+    "answering": {"answers": lambda value: value, "min_count": int, "smoothing": float},
+    "captioning": {"prompt": str, "smoothing": float},
+}
+"""What --set task.NAME reaches, and what makes a value of its kind of what was typed."""
 
 
-def fit_retriever(
-    request: Request,
-    method: str,
-    *,
-    query: str | None,
-    find: str | None,
-    backbone: str | None,
-    val: Path | None,
-    time_limit: float | None,
-    resume: bool,
-    out: Path | None,
-) -> None:
+@dataclass(frozen=True)
+class Pairing:
+    """What `fit` is told beside the request."""
+
+    columns: Mapping[str, str]
+    """Columns by their role, as the estimator's `fit` calls them."""
+    backbone: str | None
+    val: Path | None
+    time_limit: float | None
+    init_from: Path | None
+    base: str | None
+
+
+def fit(request: Request, method: str, told: Pairing, *, resume: bool, out: Path | None) -> None:
     """Fit, print what was trained, save."""
-    if query is None or find is None:
-        raise SpecError("--task retrieval pairs two columns: name them with --query and --find")
-    if idle := [n for n in _IDLE if getattr(request, n)]:
-        options = ", ".join(f"--{n.replace('_', '-')}" for n in idle)
-        raise SpecError(f"--task retrieval has no use for {options}: leave it out")
-    if out is not None:
-        check_place(out)
-    parts = divided(request.changes, pairs=True)
-    if parts["task"]:
-        idle = " and ".join(f"--set task.{name}" for name in parts["task"])
-        raise SpecError(f"--task retrieval has no use for {idle}: leave it out")
+    _check_idle(request)
+    model = _estimator(request, method, told)
+    file = begin(out, resume=resume)
+    table = read_table(request.table, where=request.where, root=request.root)
+    begun = {"init_from": told.init_from, "base": told.base}
+    model.fit(
+        table.frame,
+        **told.columns,
+        val_data=told.val,
+        split_column=request.split_column,
+        root=table.root,
+        time_limit=told.time_limit,
+        resume=file,
+        **{name: value for name, value in begun.items() if value is not None},
+    )
+    show_table(pd.DataFrame([vars(p) for p in model.fitted_.model.parts()]))
+    finish(model, out, file)
+
+
+def _estimator(request: Request, method: str, told: Pairing) -> Any:
+    """An unfitted estimator; every option that is given is used, or refused."""
+    pairs = request.task == "retrieval"
+    parts = divided(request.changes, pairs=pairs)
     spec = method_of(method, parts["method"])
-    check_method(spec)
-    model = CrossModalRetriever(
+    check_method(spec, f"{request.task}'s")
+    options: dict[str, Any] = _task_options(request.task, parts["task"])
+    if pairs:
+        options["contrast"] = changed(Contrast(), parts["contrast"])
+        options["column_types"] = dict(request.column_type) or None
+    network = _backbone(request, told.backbone, parts["encoders"])
+    kind = face("retriever" if pairs else request.task)
+    return kind(
         spec,
-        backbone=_backbone(request, backbone, parts["encoders"]),
-        training=changed(RECIPE, parts["training"]),
-        contrast=changed(Contrast(), parts["contrast"]),
-        column_types=dict(request.column_type) or None,  # type: ignore[arg-type]
+        **options,
+        **({} if network is None else {"backbone": network}),
+        training=_recipe(request.task, network, parts["training"]),
         seed=request.seed,
         validation=request.validation,
-        on_error=request.on_error,  # type: ignore[arg-type]
+        on_error=request.on_error,
         max_files=request.max_files,
         device=request.device,
         memory=request.memory,
         verbose=not request.quiet,
     )
-    table = read_table(request.table, where=request.where, root=request.root)
-    file = out.with_name(f"{out.name}.resume.safetensors") if resume and out else None
-    model.fit(
-        table.frame, query=query, target=find, val_data=val, split_column=request.split_column,
-        root=table.root, time_limit=time_limit, resume=file,
-    )  # fmt: skip
-    show_table(pd.DataFrame([vars(p) for p in model.fitted_.model.parts()]))
-    if out is None:
-        click.echo("this model is not saved: name a folder with --out to keep it", err=True)
-        return
-    model.save(out)
-    click.echo(f"saved in {out}", err=True)
-    ended = model.fitted_.info["history"]["stopped"] not in ("interrupt", "time_limit")
-    if file is not None and ended:
-        file.unlink(missing_ok=True)
 
 
-def _backbone(request: Request, source: str | None, changes: Mapping[str, Any]) -> Backbone:
-    """A BLIP network, or an encoder for each side."""
-    if request.encoder:
-        if source is not None:
-            raise SpecError("--backbone and --encoder name two ways to compare: give one")
-        return encoders(request.encoder, changes)
-    spec: BackboneSpec = Blip() if source is None else Blip(source)
-    return changed(spec, changes)
+def _recipe(task: str, network: Backbone | None, changes: Mapping[str, Any]) -> Training | None:
+    """The estimator's own with changes; None: there are none."""
+    if not changes:
+        return None
+    if task == "retrieval":
+        return changed(RETRIEVAL, changes)
+    own = WRITING if network is None else recipe_of(backbone_of(network))
+    return changed(own, changes)
+
+
+def _check_idle(request: Request) -> None:
+    """SpecError: an option would have no effect on this task."""
+    more = () if request.task == "retrieval" else ("column_type",)
+    if idle := [n for n in (*_IDLE, *more) if getattr(request, n)]:
+        options = ", ".join(f"--{n.replace('_', '-')}" for n in idle)
+        raise SpecError(f"--task {request.task} has no use for {options}: leave it out")
+
+
+def _task_options(task: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    known = _TASK_OPTIONS[task]
+    if idle := [name for name in changes if name not in known]:
+        told = " and ".join(f"--set task.{name}" for name in idle)
+        has = f"it has {', '.join(f'task.{n}' for n in known)}" if known else "leave it out"
+        raise SpecError(f"--task {task} has no use for {told}: {has}")
+    try:
+        return {name: known[name](value) for name, value in changes.items()}
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"--set task. options of {task} must be of their kind: {error}") from error
+
+
+def _backbone(request: Request, source: str | None, changes: Mapping[str, Any]) -> Backbone | None:
+    """A network by its source, or an encoder for each side; None: the estimator's own."""
+    if not request.encoder and not changes:
+        return source
+    if source is not None:
+        raise SpecError("--backbone and --encoder name two ways to read both columns: give one")
+    return encoders(request.encoder, changes)

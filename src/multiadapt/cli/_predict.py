@@ -8,9 +8,11 @@ import click
 
 from multiadapt.cli._options import (
     TABLE,
+    chunk_option,
     device_option,
     empty_option,
     encoder_option,
+    keep_option,
     mask_option,
     on_error_option,
     root_option,
@@ -18,7 +20,6 @@ from multiadapt.cli._options import (
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
     from multiadapt.tasks._base import Target
 
@@ -29,20 +30,9 @@ __all__ = ["predict"]
 @click.argument("model", type=TABLE)
 @click.argument("table", type=TABLE)
 @click.option("--out", type=TABLE, required=True, help="A .csv, .parquet or .jsonl file.")
-@click.option(
-    "--chunk",
-    type=click.IntRange(1),
-    default=1000,
-    show_default=True,
-    help="Rows that are read and written together; memory is bounded by it.",
-)
+@chunk_option
 @click.option("--proba", is_flag=True, help="Add a column of probabilities for each class.")
-@click.option(
-    "--keep",
-    multiple=True,
-    metavar="COLUMN",
-    help="Copy this column, in place of the row's number. May be repeated.",
-)
+@keep_option
 @mask_option
 @empty_option
 @encoder_option
@@ -70,55 +60,23 @@ def predict(
 def _predict(
     folder: Path, path: Path, out: Path, chunk: int, *, proba: bool, keep: Sequence[str], given: Mapping[str, Any]
 ) -> None:  # fmt: skip
+    from multiadapt.cli._chunks import Chunks
     from multiadapt.data.masks import apply, opened
-    from multiadapt.data.tables import TableWriter, read_chunks
     from multiadapt.errors import SpecError
     from multiadapt.estimators import load
 
     root = given["root"] or path.parent
     mask = None if given["mask"] is None else opened(given["mask"])
-    start = 0
-    with TableWriter(out) as writer:
+    with Chunks(path, out, chunk, keep) as chunks:
         fitted = load(folder, encoders=given["encoder"], device=given["device"]).fitted_
         if proba and fitted.target.kind == "regression":
             raise SpecError("a regression has no probabilities; leave --proba out")
-        for rows in read_chunks(path, chunk):
-            kept = _kept(rows, keep, start)
+        for rows, start in chunks:
             masked = rows if mask is None else apply(rows, fitted.schema, mask, start)
             answer = fitted.answer(masked, root, given["on_error"], given["empty"])
-            found = _columns(fitted.target, answer.scores, proba=proba)
-            _check_names(list(kept), list(found))
-            writer.write(kept.assign(**found))
-            start += len(rows)
+            chunks.write(_columns(fitted.target, answer.scores, proba=proba))
         if mask is not None:
-            mask.check_rows(start)
-    click.echo(f"{start} rows in {out}", err=True)
-
-
-def _kept(rows: "pd.DataFrame", keep: Sequence[str], start: int) -> "pd.DataFrame":
-    """The columns that say which row it is."""
-    import pandas as pd
-
-    from multiadapt.data.tables import did_you_mean
-    from multiadapt.errors import SchemaError
-
-    if not keep:
-        return pd.DataFrame({"row": range(start, start + len(rows))})
-    absent = [name for name in keep if name not in rows]
-    if absent:
-        meant = did_you_mean(absent, rows)
-        raise SchemaError(
-            f"columns {absent} are to be kept but absent; the table has {list(rows)}{meant}"
-        )
-    return rows.loc[:, list(keep)].reset_index(drop=True)
-
-
-def _check_names(kept: Sequence[str], found: Sequence[str]) -> None:
-    from multiadapt.errors import SchemaError
-
-    both = [name for name in kept if name in found]
-    if both:
-        raise SchemaError(f"kept columns may not be called as results are, got {both}: rename them")
+            mask.check_rows(chunks.rows)
 
 
 def _columns(target: "Target", scores: "np.ndarray", *, proba: bool) -> "dict[str, np.ndarray]":

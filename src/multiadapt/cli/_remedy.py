@@ -10,12 +10,18 @@ import click
 __all__ = ["KEYWORDS", "in_shell"]
 
 KEYWORDS = {
+    "backbone": "backbone",
+    "base": "base",
+    "beams": "beams",
     "class_weight": "class_weight",
     "column_types": "column_type",
     "encoders": "encoder",
     "groups": "groups",
+    "how": "how",
+    "init_from": "init_from",
     "join_text": "join_text",
     "max_files": "max_files",
+    "max_length": "max_length",
     "memory": "memory",
     "metric": "metric",
     "on_error": "on_error",
@@ -27,13 +33,18 @@ KEYWORDS = {
     "split_column": "split_column",
     "target": "target",
     "time_limit": "time_limit",
+    "top_p": "top_p",
     "val_data": "val",
     "validation": "validation",
 }
 """Python's keyword arguments, and the parameter of a command that sets each."""
 
+QUOTES = "\"'"
+TASK = ("answers", "min_count", "prompt", "smoothing")
+"""Python's keyword arguments that --set task.NAME=... sets."""
+
 _MENTION = re.compile(
-    rf"(?<![\w./-])(?:(?P<name>{'|'.join(KEYWORDS)})\b(?!/)"
+    rf"(?<![\w./-])(?:(?P<name>{'|'.join([*KEYWORDS, *TASK])})\b(?!/)"
     r"""(?P<sign>`|=(?P<value>\{.*?\}|"[^"]*"|'[^']*'|\d[\d.]*)?)?|(?P<set>training\.\w+))"""
 )
 
@@ -58,8 +69,12 @@ def _mentioned(text: str) -> Iterator[tuple[str, str | None]]:
     for found in _MENTION.finditer(text):
         if found["set"]:
             yield "changes", f"{found['set']}=..."
+        elif found["name"] in TASK:
+            if found["sign"]:
+                yield "changes", f"task.{found['name']}={(found['value'] or '...').strip(QUOTES)}"
         elif found["sign"] or "_" in found["name"]:
-            yield KEYWORDS[found["name"]], found["value"]
+            pair = found["name"] == "backbone" and (found["value"] or "").startswith("{")
+            yield KEYWORDS["encoders" if pair else found["name"]], found["value"]
 
 
 def _typed(option: click.Option, value: str | None) -> Iterator[str]:
@@ -73,7 +88,7 @@ def _typed(option: click.Option, value: str | None) -> Iterator[str]:
     elif value is None or value.startswith("{"):
         yield f"{flag} {option.metavar or choices or option.type.name.upper()}"
     else:
-        bare = value.strip("\"'")
+        bare = value.strip(QUOTES)
         yield f"{flag} {bare if value.endswith('...') else shlex.quote(bare)}"
 
 

@@ -9,13 +9,13 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from multiadapt.cli._documentation import trains
+from multiadapt.cli._keeping import begin, finish
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table
 from multiadapt.cli._setting import MODALITIES, changed, check_read, divided, encoders, method_of
 from multiadapt.data.tables import Table, read_table
 from multiadapt.errors import SpecError
 from multiadapt.estimators import MultimodalClassifier, MultimodalRegressor
-from multiadapt.folders import check_place
 from multiadapt.gather import labels_of
 from multiadapt.methods._base import Method
 
@@ -36,14 +36,10 @@ def fit(
 ) -> None:
     """Fit, print what was trained and how well, save."""
     _check_used(request, method, time_limit=time_limit, resume=resume)
-    if out is not None:
-        check_place(out)
-    if out is None:
-        click.echo("this model is not saved: name a folder with --out to keep it", err=True)
+    file = begin(out, resume=resume)
     table = read(request)
     task = task_of(request, table.frame)
     model = estimator(request, method, task, request.changes)
-    file = out.with_name(f"{out.name}.resume.safetensors") if resume and out else None
     model.fit(
         table.frame,
         label=request.labels,
@@ -56,15 +52,7 @@ def fit(
         resume=file,
     )
     _show_fit(model)
-    if out is None:
-        return
-    model.save(out)
-    click.echo(f"saved in {out}", err=True)
-    if file is not None and model.fitted_.info["history"]["stopped"] not in (
-        "interrupt",
-        "time_limit",
-    ):
-        file.unlink(missing_ok=True)  # a run that ended early can still be continued
+    finish(model, out, file)
 
 
 def _check_used(request: Request, name: str, *, time_limit: float | None, resume: bool) -> None:

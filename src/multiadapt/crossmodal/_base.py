@@ -20,7 +20,7 @@ class Joint:
 
     encoders: Mapping[str, Encoder]
     """By stream, the query's first."""
-    projections: Mapping[str, nn.Linear]
+    projections: Mapping[str, nn.Module]
     """By stream, to where both are compared."""
     temperature: float
     """What similarities are divided by at first."""
@@ -34,6 +34,8 @@ class Joint:
     """What takes the place of a text's first token in the cross-modal pass; None: nothing does."""
     base: str = ""
     """SHA-256 of the tower that networks of other tasks have too; "": there is none."""
+    frame_aware: bool = True
+    """Whether what is compared with a clip weighs its frames."""
 
 
 class BackboneSpec(Spec, ABC):

@@ -3,6 +3,7 @@
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -11,7 +12,8 @@ from torch import nn
 
 from multiadapt.crossmodal._cross import CrossPass
 from multiadapt.encoders._base import Origin
-from multiadapt.encoders._families._open import Opened, open_whole
+from multiadapt.encoders._families._frames import FramePreparation
+from multiadapt.encoders._families._open import Opened, hub_reached, open_whole
 from multiadapt.encoders._families._pixels import PixelPreparation
 from multiadapt.encoders._families._tokens import TokenPreparation
 from multiadapt.encoders._families.blip import Blip
@@ -19,7 +21,7 @@ from multiadapt.encoders._families.blip_text import BlipText
 from multiadapt.encoders._fingerprint import fingerprint
 from multiadapt.encoders._pretrained import Backbone
 
-__all__ = ["Parts", "Task", "open_blip"]
+__all__ = ["Parts", "Task", "open_blip", "usual_blip"]
 
 Task: TypeAlias = Literal["retrieval", "answering", "captioning"]
 
@@ -27,6 +29,11 @@ _CLASSES: Mapping[Task, str] = {
     "retrieval": "BlipForImageTextRetrieval",
     "answering": "BlipForQuestionAnswering",
     "captioning": "BlipForConditionalGeneration",
+}
+_HUB: Mapping[Task, str] = {
+    "retrieval": "Salesforce/blip-itm-base-coco",
+    "answering": "Salesforce/blip-vqa-base",
+    "captioning": "Salesforce/blip-image-captioning-base",
 }
 _VISION = {"initializer_range": 0.02, "image_size": 224}  # its own 1e-10 makes pictures all alike
 
@@ -75,6 +82,8 @@ _KNOWN: Mapping[str, Any] = {
     ),
 }
 
+_log = logging.getLogger("multiadapt")
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -98,9 +107,28 @@ class Parts:
     enc: int | None
     """The token that opened texts that look at a picture when BLIP was pretrained; None: not known."""
 
+    def clips(self, frames: int) -> Backbone:
+        """The vision tower as it sees so many frames of a clip, one by one."""
+        pictures = FramePreparation(self.vision.preparation)
+        return Backbone(Opened(self.vision.family, pictures, self.origin), frames)
+
+
+def usual_blip(task: Task) -> str:
+    """What is opened where nothing is named: the hub's, or the package's own where there is no network."""
+    online = hub_reached()
+    _log.info(
+        "no backbone was named, so %s is used",
+        f"{_HUB[task]!r} from the hub"
+        if online
+        else "the small starter network (no network to the hub); name a pretrained one with backbone=... "
+        "for real work",
+    )
+    return _HUB[task] if online else "starter"
+
 
 def open_blip(source: str, task: Task, size: int | None, revision: str | None) -> Parts:
-    """The network for a task: a folder, a hub name, "random:blip-base" or "random:blip-large"."""
+    """The network for a task: "starter" (inside the package), a folder, a hub name, "random:blip-base" or
+    "random:blip-large"."""
     whole = open_whole(source, {"blip": _CLASSES[task]}, _KNOWN, revision)
     network, config = whole.network, whole.network.config
     decoder: Any = getattr(network, "text_decoder", None)
@@ -114,7 +142,7 @@ def open_blip(source: str, task: Task, size: int | None, revision: str | None) -
         network,
         Backbone(Opened(Blip(network.vision_model), pixels, whole.origin)),
         Backbone(Opened(text, tokens, whole.origin)),
-        CrossPass(reader),
+        CrossPass(reader, modality="text", name="text"),
         (network.vision_proj, network.text_proj) if both else None,
         network.itm_head if both else None,
         decoder,

@@ -9,11 +9,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from multiadapt.attach import running
+from multiadapt.crossmodal._frames import frame_weights
 from multiadapt.encoders._families._text_family import BERT_LAYERS, added
 from multiadapt.types import Inputs, Role, Site
 
@@ -21,7 +21,6 @@ __all__ = [
     "CrossPass",
     "Seen",
     "cross_sites",
-    "frame_weights",
     "mind_masks",
     "weighted_keys",
     "words_of",
@@ -50,21 +49,42 @@ class Seen:
     """False where a token is padding; None: there is none."""
     weights: Float[Tensor, "b n"] | None = None
     """What the cross-attention's keys are multiplied with; None: nothing."""
+    frames: Float[Tensor, "b t e"] | None = None
+    """Vectors of length 1 of a clip's frames, by which a text weighs them; None: it weighs nothing."""
 
     def rows(self, chosen: Int[Tensor, " k"]) -> "Seen":
-        parts = (self.x, self.mask, self.weights)
+        parts = (self.x, self.mask, self.weights, self.frames)
         return Seen(*(None if part is None else part[chosen] for part in parts))  # type: ignore[arg-type]
+
+    def asked(self, text: Float[Tensor, "b e"]) -> "Seen":
+        """The same as these texts, vectors of length 1, weigh its frames, where it has some."""
+        if self.frames is None:
+            return self
+        each = self.x.shape[1] // self.frames.shape[1]
+        real = None if self.mask is None else self.mask[:, ::each]
+        return replace(self, weights=frame_weights(text, self.frames, each, real))
 
 
 class CrossPass(nn.Module):
     """A text network of BLIP in its multimodal mode; the network is shared with the text's own pass."""
 
-    def __init__(self, network: Any, stream: str = "fusion", modality: str = "") -> None:
-        """`modality`: whose pretrained network the pass counts as; "": a fusion's own."""
+    def __init__(
+        self, network: Any, stream: str = "fusion", modality: str = "", name: str = ""
+    ) -> None:
+        """`modality`: whose pretrained network the pass counts as; "": a fusion's own. `name`: that of the
+        network in memory, under which an encoder of texts may use it too."""
         super().__init__()
-        self.network, self.stream, self.modality = network, stream, modality
+        self.stream, self.modality, self.name = stream, modality, name
+        self.backbone = (
+            nn.Module()
+        )  # places are called as in an encoder, with which they are shared
+        self.backbone.network = network
         self.width: int = network.config.hidden_size
         mind_masks(network)
+
+    @property
+    def network(self) -> Any:
+        return self.backbone.network
 
     def train(self, mode: bool = True) -> "CrossPass":  # noqa: FBT001, FBT002 - torch's signature
         return super().train(False)  # a frozen network stays in evaluation mode
@@ -83,7 +103,8 @@ class CrossPass(nn.Module):
 
     def sites(self) -> tuple[Site, ...]:
         """The layers' outputs (role "cross"), and the linear layers inside."""
-        return cross_sites(self.network, "network", self.stream, self.modality)
+        found = cross_sites(self.network, "backbone.network", self.stream, self.modality)
+        return tuple(replace(site, network=self.name) for site in found)
 
 
 def words_of(
@@ -172,20 +193,3 @@ def weighted_keys(weights: Float[Tensor, "b n"] | None) -> Iterator[None]:
         yield
     finally:
         _WEIGHTS.reset(token)
-
-
-@torch.no_grad()
-def frame_weights(
-    text: Float[Tensor, "b e"], frames: Float[Tensor, "b t e"], tokens: int
-) -> Float[Tensor, "b n"]:
-    """Parameter-free frame-aware attention (Lu et al., 2023, section 3.3): what the keys of each frame's
-    tokens are multiplied with, T softmax_k(<t, f_k> / 4); frames' class tokens keep their keys.
-
-    Texts and frames are vectors of length 1, as they are compared in retrieval; a frame has so many
-    tokens, its class token first.
-    """
-    count = frames.shape[1]
-    weight = count * torch.softmax(torch.einsum("be,bte->bt", text, frames) / 4, dim=1)
-    each = weight[..., None].repeat(1, 1, tokens)
-    each[..., 0] = 1
-    return each.flatten(1)

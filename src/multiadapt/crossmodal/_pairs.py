@@ -17,7 +17,7 @@ from torch import Tensor
 from multiadapt.feed import Feed, blocks
 from multiadapt.types import Inputs
 
-__all__ = ["Excerpt", "PairFeed", "Pairs", "SharedFeed", "distinct", "paired"]
+__all__ = ["CellFeed", "Excerpt", "PairFeed", "Pairs", "SharedFeed", "distinct", "paired"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,18 @@ class Pairs:
         order = np.argsort(self.query, kind="stable")
         ends = np.cumsum(np.bincount(self.query, minlength=len(self.queries)))[:-1]
         return [np.unique(part).tolist() for part in np.split(self.target[order], ends)]
+
+    def take(self, at: Int[np.ndarray, " k"]) -> "Pairs":
+        """The pairs of some rows, in order. Whatever shares a cell with one of them is among them too."""
+        query, asked = pd.factorize(self.query[at])
+        target, found = pd.factorize(self.target[at])
+        places = (self.places[0][asked], self.places[1][found])
+        return Pairs(self.queries.iloc[asked], self.targets.iloc[found], query, target, places)
+
+    @property
+    def several(self) -> bool:
+        """Whether something can be mistaken: there are two queries and two targets."""
+        return min(len(self.queries), len(self.targets)) > 1
 
 
 def paired(rows: Excerpt, query: str, target: str) -> Pairs:
@@ -149,3 +161,28 @@ class PairFeed(SharedFeed):
     def __init__(self, queries: Feed, targets: Feed, pairs: Pairs) -> None:
         super().__init__([(queries, pairs.query), (targets, pairs.target)])
         self.queries, self.targets, self.pairs = queries, targets, pairs
+
+
+class CellFeed:
+    """The different cells of both sides, queries first, each once: what compares all with all needs."""
+
+    def __init__(self, pairs: PairFeed) -> None:
+        self.queries, self.targets = pairs.queries, pairs.targets
+
+    def __len__(self) -> int:
+        return len(self.queries) + len(self.targets)
+
+    @property
+    def device(self) -> torch.device:
+        return self.queries.device
+
+    def in_order(self) -> list[np.ndarray]:
+        """Blocks of one side each."""
+        behind = len(self.queries)
+        return [*self.queries.in_order(), *(rows + behind for rows in self.targets.in_order())]
+
+    def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
+        """One side of each array, which holds cells of that side alone, queries before targets."""
+        behind = len(self.queries)
+        yield from self.queries.batches([rows for rows in order if rows[0] < behind])
+        yield from self.targets.batches([rows - behind for rows in order if rows[0] >= behind])

@@ -5,7 +5,8 @@ momentum distillation: Li et al., "Align before Fuse", https://arxiv.org/abs/210
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 from multiadapt.adapted import Adapted
 from multiadapt.crossmodal._base import Joint
 from multiadapt.crossmodal._cross import CrossPass, Seen, words_of
+from multiadapt.crossmodal._frames import clips_of, similarity
+from multiadapt.crossmodal._known import Known, Queue
+from multiadapt.encoders._pretrained import PretrainedEncoder
 from multiadapt.errors import SpecError
 from multiadapt.methods._base import Method
 from multiadapt.model import Scored
@@ -22,6 +26,9 @@ from multiadapt.spec import Spec
 from multiadapt.types import Inputs, Tokens
 
 __all__ = ["Contrast", "RetrievalModel"]
+
+Sides: TypeAlias = tuple[Float[Tensor, "b n e"], Float[Tensor, "b m e"]]
+"""What the queries' and the targets' side are compared by, as `similarity` reads it."""
 
 _LEAST, _MOST = 0.001, 0.5
 """Bounds of the temperature, as BLIP's training has them."""
@@ -35,7 +42,8 @@ class Contrast(Spec):
     """Of the moving average of what is trained (the teacher): what it says of the other side is compared
     with and queued. None: there is no teacher, and nothing is queued or distilled."""
     queue: int = 57_600
-    """Rows of earlier batches that are compared with too; never more than the table has."""
+    """Rows of earlier batches that are compared with too; never more than the table has. Of a clip whose
+    frames are weighed, each frame's vector is kept."""
     distill: float = 0.4
     """Share of the teacher's similarities in what is aimed at, in 0..1; reached over the first epoch."""
     matching: bool = True
@@ -67,7 +75,8 @@ class _Heads(nn.Module):
 class RetrievalModel(Adapted):
     """Query and target encoders with a method's adapters, compared as vectors of length 1.
 
-    `forward` gives (b, 2e): each row's vector of the query and of the target side by side.
+    Where a side holds clips that nothing looks at, what is compared with a clip weighs the vectors of its
+    frames; where a text looks at them, it weighs their tokens' keys, and their mean is compared.
     """
 
     trains = ("heads",)
@@ -81,19 +90,37 @@ class RetrievalModel(Adapted):
         self.matches = joint.cross is not None
         self.looks = self.matches
         self.texts, self.seen = self._sides()
+        self.clips = clips_of(joint.encoders) if joint.frame_aware else None
+        """The stream of clips whose frames are weighed."""
         self.heads = _Heads(joint)
         self._adapt(method, [self.cross] if self.cross is not None else [])
         self._settle()
         self.heads.requires_grad_(True)
         self.seen_rows = 0
+        self.known: Known | None = None
+        """Who belongs together in the training table; None: those of the rows that it has seen."""
         self.teacher: dict[str, Tensor] = {}
-        self.queue: dict[str, Tensor] = {}
+        self.queue = Queue(min(contrast.queue, rows) if contrast.momentum is not None else 0)
 
     def _sides(self) -> tuple[str, str]:
         """The stream that is read as text, and the one that is looked at."""
         text = [s for s in self.streams if self.encoder(s).stream.modality == "text"]
         first = text[0] if text else self.streams[0]
         return first, next(s for s in self.streams if s != first)
+
+    @property
+    def points(self) -> dict[str, int]:
+        """By stream, how many vectors a row has: the frames of a clip that are weighed, else one."""
+        weighed = None if self.matches else self.clips
+        return {s: self._frames(s) if s == weighed else 1 for s in self.streams}
+
+    def _frames(self, stream: str) -> int:
+        return cast(PretrainedEncoder, self.encoder(stream)).backbone.frames
+
+    @property
+    def ranks_again(self) -> bool:
+        """Whether pairs can be told apart better than by one vector a row."""
+        return self.matches or self.clips is not None
 
     def cuts(self) -> dict[str, int]:
         found = super().cuts()
@@ -102,101 +129,164 @@ class RetrievalModel(Adapted):
         return found
 
     def forward(self, batch: Mapping[str, Inputs]) -> Scored:
-        scores = self.vectors(self.tokens(batch))
-        return Scored(scores.flatten(1), scores.new_zeros(()))
+        """(b, c) of the sides in the batch: their rows' vectors, all as wide as the wider side's."""
+        most = max(self.points.values())
+        wide = [
+            F.pad(v, (0, 0, 0, most - v.shape[1])).flatten(1)
+            for v in self.vectors(self.tokens(batch)).values()
+        ]
+        scores = torch.cat(wide, dim=1)
+        return Scored(scores, scores.new_zeros(()))
 
     def tokens(self, batch: Mapping[str, Inputs]) -> dict[str, Tokens]:
-        """Of the streams that the batch has."""
-        return {s: self.encoder(s)(batch[s]) for s in self.streams if s in batch}
+        """Of the streams that the batch has; those of clips whose vectors are weighed are frames."""
+        return {
+            s: self.encoder(s)(batch[s]) if n == 1 else self._apart(s, n, batch[s])
+            for s, n in self.points.items()
+            if s in batch
+        }
 
-    def vectors(self, tokens: Mapping[str, Tokens]) -> Float[Tensor, "b k e"]:
-        """Vectors of length 1 of each stream in `tokens`, in this order."""
-        at = {s: self.heads.projections[i] for i, s in enumerate(self.streams)}
-        return torch.stack([F.normalize(at[s](t.pooled), dim=-1) for s, t in tokens.items()], dim=1)
+    def _apart(self, stream: str, frames: int, inputs: Inputs) -> Tokens:
+        """One token a frame. Of several clips in a cell the k-th frames are joined by their mean."""
+        alone = replace(inputs, count=torch.ones(inputs.items, dtype=torch.long).to(inputs.count))
+        each = self.encoder(stream)(alone).pooled
+        clips = each.unflatten(0, (len(each) // frames, frames)).flatten(1)
+        rows = Inputs({"frames": clips}, inputs.count // frames)
+        x = rows.mean(clips).unflatten(1, (frames, -1))
+        present = (inputs.count > 0)[:, None].expand(-1, frames)
+        return Tokens(x, present, x.mean(1), x[:, :0])
+
+    def vectors(self, tokens: Mapping[str, Tokens]) -> dict[str, Float[Tensor, "b n e"]]:
+        """Of each stream in `tokens` what `similarity` compares."""
+        return {s: self._vectors(s, t) for s, t in tokens.items()}
+
+    def _vectors(self, stream: str, tokens: Tokens) -> Float[Tensor, "b n e"]:
+        project = self.heads.projections[self.streams.index(stream)]
+        if self.points[stream] > 1:
+            return project(tokens.x)
+        return F.normalize(project(tokens.pooled), dim=-1)[:, None]
 
     def loss(
         self, batch: Mapping[str, Inputs], target: Tensor, weight: Float[Tensor, " b"]
     ) -> Float[Tensor, ""]:
-        """`target` (b, 2): which query and which target; equal ones are each other's matches too."""
+        """`target` (b, 2): which query and which target; what belongs together is no wrong answer."""
+        self.queue.settle()
         tokens = self.tokens(batch)
-        live = self.vectors(tokens).float()
+        live = _both(self.vectors(tokens))
         taught = live if self.contrast.momentum is None else self._taught(batch)
-        loss = self._contrastive(live, taught, target, weight)
+        known = self.known or Known(torch.cat([target, *self.queue.rows()]))
+        loss = self._contrastive(live, taught, target, weight, known)
         if self.matches and self.contrast.matching:
-            loss = loss + self._matching(batch, tokens, live, target)
-        self._remember(taught.detach(), target)
+            loss = loss + self._matching(batch, tokens, live, target, known)
+        self.seen_rows += len(target)
+        self.queue.put(taught, target)
         return loss
 
     def held_out_loss(
-        self, scores: Float[Tensor, "b c"], target: Tensor, weight: Float[Tensor, " b"]
+        self, scores: Float[Tensor, "n c"], target: Tensor, weight: Float[Tensor, " b"]
     ) -> Float[Tensor, ""]:
-        """Contrast over all rows at once, without teacher and queue."""
-        vectors = scores.unflatten(1, (2, -1))
-        same = _same(target, target)
-        hard = same / same.sum(1, keepdim=True)
-        near = vectors[:, 0] @ vectors[:, 1].T / self.heads.temperature
-        each = _cross_entropy(near, hard) + _cross_entropy(near.T, hard)
-        return _mean(each / 2, weight)
+        """Contrast over all pairs at once, without teacher and queue.
+
+        `scores` are of the different queries and then of the different targets, `target` (b, 2) the pairs.
+        A cell of several pairs is compared once, and counts as often as it has pairs.
+        """
+        near = self.compared(scores, int(target[:, 0].max()) + 1) / self.heads.temperature
+        known = Known(target)
+        each: list[Tensor] = []
+        for i, n in enumerate((near, near.T)):
+            asking, pool = (torch.arange(size, device=n.device) for size in n.shape)
+            often = torch.bincount(target[:, 1 - i])
+            aim = known.belong(asking, pool, i) * often
+            right = (aim * n).sum(1) / aim.sum(1)
+            each.append(((n + often.log()).logsumexp(1) - right)[target[:, i]])
+        return _mean((each[0] + each[1]) / 2, weight)
+
+    def compared(self, scores: Float[Tensor, "n c"], queries: int) -> Float[Tensor, "q t"]:
+        """Similarity of all queries, whose scores come first, with all targets."""
+        each = scores.unflatten(1, (max(self.points.values()), -1))
+        own, other = self.points.values()
+        return similarity(each[:queries, :own], each[queries:, :other])
 
     def _contrastive(
         self,
-        live: Float[Tensor, "b 2 e"],
-        taught: Float[Tensor, "b 2 e"],
+        live: Sides,
+        taught: Sides,
         target: Int[Tensor, "b 2"],
         weight: Float[Tensor, " b"],
+        known: Known,
     ) -> Float[Tensor, ""]:
-        pool, known = taught, target
-        if self.queue:
-            pool = torch.cat([taught, self.queue["vectors"]])
-            known = torch.cat([target, self.queue["target"]])
-        same = _same(target, known)
-        hard = same / same.sum(1, keepdim=True)
-        total = live.new_zeros(())
+        pool = torch.cat([target, *self.queue.rows()])
+        total = weight.new_zeros(())
         for own, other in ((0, 1), (1, 0)):
-            near = live[:, own] @ pool[:, other].T / self.heads.temperature
-            aim = hard
+            others = [taught[other], *self.queue.side(other)]
+            near = self._near(live[own], others)
+            aim = _aim(known.belong(target[:, own], pool[:, other], own))
             if share := self._share():
                 with torch.no_grad():
-                    believed = taught[:, own] @ pool[:, other].T / self.heads.temperature
-                    aim = share * believed.softmax(1) + (1 - share) * hard
+                    believed = self._near(taught[own], others)
+                    aim = share * believed.softmax(1) + (1 - share) * aim
             total = total + _mean(_cross_entropy(near, aim), weight)
         return total / 2
+
+    def _near(self, own: Tensor, others: list[Tensor]) -> Float[Tensor, "a b"]:
+        """Similarities to all others, which are not put together: the queue is long."""
+        return torch.cat([similarity(own, o) for o in others], 1) / self.heads.temperature
 
     def _matching(
         self,
         batch: Mapping[str, Inputs],
         tokens: Mapping[str, Tokens],
-        live: Float[Tensor, "b 2 e"],
+        live: Sides,
         target: Int[Tensor, "b 2"],
+        known: Known,
     ) -> Float[Tensor, ""]:
         """Pairs, each text with a hard other picture, each picture with a hard other text."""
-        at = {s: i for i, s in enumerate(self.streams)}
+        text, seen = self.streams.index(self.texts), self.streams.index(self.seen)
         with torch.no_grad():
-            near = live[:, at[self.texts]] @ live[:, at[self.seen]].T / self.heads.temperature
-            other = ~_same(target, target).bool()
+            near = similarity(live[text], live[seen]) / self.heads.temperature
+            other = ~known.belong(target[:, text], target[:, seen], text)
             rows = torch.arange(len(target), device=near.device)
-            there = rows[other.any(1)]
-            pictures, words = _drawn(near[there], other[there]), _drawn(near.T[there], other[there])
-        texts = torch.cat([rows, there, words])
-        looked = torch.cat([rows, pictures, there])
-        logits = self.matched(batch[self.texts].select(texts), self.sight(tokens).rows(looked))
+            asking, shown = rows[other.any(1)], rows[other.any(0)]
+            pictures = _drawn(near[asking], other[asking])
+            words = _drawn(near.T[shown], other.T[shown])
+        texts = torch.cat([rows, asking, words])
+        looked = torch.cat([rows, pictures, shown])
+        sight = self.sight(batch, tokens).rows(looked)
+        logits = self.matched(batch[self.texts].select(texts), sight, live[text][texts, 0])
         truth = (torch.arange(len(texts), device=near.device) < len(rows)).long()
         return F.cross_entropy(logits.float(), truth)
 
-    def sight(self, tokens: Mapping[str, Tokens]) -> Seen:
+    def sight(self, batch: Mapping[str, Inputs], tokens: Mapping[str, Tokens]) -> Seen:
         """What texts look at."""
-        seen = tokens[self.seen]
-        return Seen(seen.x, None if bool(seen.mask.all()) else seen.mask)
+        shown = tokens[self.seen]
+        mask = None if bool(shown.mask.all()) else shown.mask
+        if self.clips is None:
+            return Seen(shown.x, mask)
+        project = self.heads.projections[self.streams.index(self.seen)]
+        with torch.no_grad():  # none flows through the weights
+            each = shown.x.shape[1] // max(int(batch[self.seen].count.max()), 1)
+            frames = F.normalize(project(shown.x[:, ::each]), dim=-1)
+        return Seen(shown.x, mask, frames=frames)
 
-    def matched(self, texts: Inputs, seen: Seen) -> Float[Tensor, "b 2"]:
-        """Scores of (no match, match) of each text with what stands beside it."""
+    def matched(
+        self, texts: Inputs, seen: Seen, said: Float[Tensor, "b e"] | None = None
+    ) -> Float[Tensor, "b 2"]:
+        """Scores of (no match, match) of each text with what stands beside it.
+
+        `said`: the texts' vectors, which weigh frames; None: they are computed where there are frames.
+        """
         if self.cross is None:
             raise SpecError("this network has no cross-modal part that could match pairs")
+        if seen.frames is not None:
+            if said is None:
+                with torch.no_grad():
+                    said = self._vectors(self.texts, self.encoder(self.texts)(texts))[:, 0]
+            seen = seen.asked(said)
         state = self.cross(*words_of(texts, self.opening), seen)
         return self.heads.match(state[:, 0])
 
     @torch.no_grad()
-    def _taught(self, batch: Mapping[str, Inputs]) -> Float[Tensor, "b 2 e"]:
+    def _taught(self, batch: Mapping[str, Inputs]) -> Sides:
         """What the teacher says of the batch: the same networks with its tensors in place of the trained."""
         if not self.teacher:
             self.teacher = {n: p.detach().clone() for n, p in self._learning()}
@@ -206,12 +296,12 @@ class RetrievalModel(Adapted):
         try:
             for parameter, _, teaching in own:
                 parameter.data = teaching
-            said = self(batch).scores
+            said = _both(self.vectors(self.tokens(batch)))
         finally:
             for parameter, learning, _ in own:
                 parameter.data = learning
             self.train(was)
-        return said.float().unflatten(1, (2, -1))
+        return said
 
     def _learning(self) -> list[tuple[str, nn.Parameter]]:
         return [(n, p) for n, p in self.named_parameters() if p.requires_grad]
@@ -229,31 +319,34 @@ class RetrievalModel(Adapted):
             return 0.0
         return self.contrast.distill * min(1.0, self.seen_rows / max(self.rows, 1))
 
-    def _remember(self, taught: Float[Tensor, "b 2 e"], target: Int[Tensor, "b 2"]) -> None:
-        self.seen_rows += len(target)
-        most = min(self.contrast.queue, self.rows) if self.contrast.momentum is not None else 0
-        if most == 0:
-            return
-        before = self.queue or {"vectors": taught[:0], "target": target[:0]}
-        new = {"vectors": taught, "target": target}
-        self.queue = {k: torch.cat([new[k], before[k]])[:most] for k in new}
-
     def memory(self) -> dict[str, Tensor]:
         found = {f"teacher:{n}": t for n, t in self.teacher.items()}
-        found |= {f"queue:{n}": t for n, t in self.queue.items()}
+        found |= {f"queue:{n}": t for n, t in self.queue.state().items()}
         return found | {"seen_rows": torch.tensor(self.seen_rows)}
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
         device = self.heads.log_temperature.device
         own = {k: t.to(device) for k, t in memory.items()}
         self.teacher = {k.partition(":")[2]: t for k, t in own.items() if k.startswith("teacher:")}
-        self.queue = {k.partition(":")[2]: t for k, t in own.items() if k.startswith("queue:")}
+        queued = {k.partition(":")[2]: t for k, t in own.items() if k.startswith("queue:")}
+        self.queue.restore(queued)
         self.seen_rows = int(own["seen_rows"])
 
+    def forget(self) -> None:
+        """What only training needs: with the method "full" the teacher is as large as the networks."""
+        self.known, self.teacher = None, {}
+        self.queue.restore({})
 
-def _same(one: Int[Tensor, "a 2"], other: Int[Tensor, "b 2"]) -> Float[Tensor, "a b"]:
-    """1 where two rows have the same query or the same target."""
-    return (one[:, None] == other[None]).any(-1).float()
+
+def _both(vectors: Mapping[str, Float[Tensor, "b n e"]]) -> Sides:
+    query, target = vectors.values()
+    return query.float(), target.float()
+
+
+def _aim(belong: Bool[Tensor, "a b"]) -> Float[Tensor, "a b"]:
+    """Each row's share among those that belong to it."""
+    found = belong.float()
+    return found / found.sum(1, keepdim=True)
 
 
 def _cross_entropy(near: Float[Tensor, "a b"], aim: Float[Tensor, "a b"]) -> Float[Tensor, " a"]:

@@ -1,4 +1,4 @@
-"""Two encoders of one's own choice, compared through new projections: no cross-modal part."""
+"""Two encoders of one's own choice: no cross-modal part."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,33 +6,64 @@ from dataclasses import dataclass
 from torch import nn
 
 from multiadapt.crossmodal._base import BackboneSpec, Joint
-from multiadapt.encoders._base import EncoderSpec
+from multiadapt.crossmodal._clip import Own, own_projections
+from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.encoders._pretrained import PretrainedEncoder
+from multiadapt.encoders.image import ImageEncoder
+from multiadapt.encoders.text import TextEncoder
+from multiadapt.encoders.video import VideoEncoder
 from multiadapt.errors import SpecError
 from multiadapt.types import Stream
 
 __all__ = ["Dual"]
 
+_TOWERS = (ImageEncoder, TextEncoder, VideoEncoder)
+
+
+_WIDTH, _TEMPERATURE = 256, 0.07
+
 
 @dataclass(frozen=True)
 class Dual(BackboneSpec):
-    """Any encoder of pictures, texts, sounds or clips on each side, named by modality or column."""
+    """Any encoder of pictures, texts, sounds or clips on each side, named by modality or column.
+
+    Where both sides are towers of one CLIP or SigLIP, they are compared as that network compares them; else
+    through new projections.
+    """
 
     encoders: Mapping[str, EncoderSpec]
-    width: int = 256
-    """Of the vectors that are compared."""
-    temperature: float = 0.07
-    """What similarities are divided by at first."""
+    width: int | None = None
+    """Of the vectors that are compared, through new projections. None: the checkpoint's own projections
+    where there are such, else 256."""
+    temperature: float | None = None
+    """What similarities are divided by at first. None: the checkpoint's own, else 0.07."""
+    frame_aware: bool = True
+    """What is compared with a clip weighs its frames by how near they are to it, without parameters, where
+    a network of pictures reads them one by one and pools them by their mean."""
 
     def check(self) -> None:
-        if self.width < 1:
+        if self.width is not None and self.width < 1:
             raise SpecError(f"width must be at least 1, got {self.width}")
-        if self.temperature <= 0:
+        if self.temperature is not None and self.temperature <= 0:
             raise SpecError(f"temperature must be above 0, got {self.temperature}")
 
     def open(self, streams: Sequence[Stream]) -> Joint:
+        encoders = self._encoders(streams)
+        own = self._own(streams)
+        if own is None:
+            wide = self.width or _WIDTH
+            projections = {n: nn.Linear(e.width, wide) for n, e in encoders.items()}
+        else:
+            texts = {s.name for s in streams if s.modality == "text"}
+            projections = {n: own.text if n in texts else own.vision for n in encoders}
+        temperature = self.temperature or (_TEMPERATURE if own is None else own.temperature)
+        return Joint(
+            encoders, projections, temperature, new=own is None, frame_aware=self.frame_aware
+        )
+
+    def _encoders(self, streams: Sequence[Stream]) -> dict[str, Encoder]:
         opened: dict[EncoderSpec, nn.Module | None] = {}
-        encoders = {}
+        encoders: dict[str, Encoder] = {}
         for stream in streams:
             spec = self._spec(stream)
             if spec not in opened:
@@ -42,8 +73,15 @@ class Dual(BackboneSpec):
         plain = [n for n, e in encoders.items() if not isinstance(e, PretrainedEncoder)]
         if plain:
             raise SpecError(f"retrieval compares pretrained encoders; {plain} have none")
-        new = {n: nn.Linear(e.width, self.width) for n, e in encoders.items()}
-        return Joint(encoders, new, self.temperature, new=True)
+        return encoders
+
+    def _own(self, streams: Sequence[Stream]) -> Own | None:
+        """The projections of the one network that both sides are towers of."""
+        specs = [self._spec(stream) for stream in streams]
+        if self.width is not None or not all(isinstance(s, _TOWERS) for s in specs):
+            return None
+        found = {(s.source, s.revision) for s in specs if isinstance(s, _TOWERS)}
+        return own_projections(*found.pop()) if len(found) == 1 else None
 
     def _spec(self, stream: Stream) -> EncoderSpec:
         spec = self.encoders.get(stream.name, self.encoders.get(stream.modality))

@@ -12,10 +12,10 @@ from multiadapt.fusion._base import FusionSpec
 from multiadapt.fusion.concat import Concat
 from multiadapt.missing._base import FillSpec
 from multiadapt.missing.zero import Zero
-from multiadapt.spec import Spec
+from multiadapt.spec import Spec, resolve
 from multiadapt.types import Site, Stream
 
-__all__ = ["Method", "Training"]
+__all__ = ["Method", "Training", "method_of"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,8 @@ class Method(Spec, ABC):
     def linear_head(self) -> bool:
         """Whether a linear head stands on the fused vector; False: the fused vector is the scores."""
         return True
+
+
+def method_of(choice: str | Method) -> Method:
+    """A method as it is, or the one of this name with its own options."""
+    return resolve("methods", choice)() if isinstance(choice, str) else choice

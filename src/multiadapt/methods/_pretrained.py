@@ -14,12 +14,12 @@ OTHERS = "default"
 """The name of what streams get that are named neither themselves nor by their modality."""
 
 
-def check_method(method: Method) -> None:
-    """SpecError: the method cannot train a retriever, it leaves out texts or pictures."""
+def check_method(method: Method, whose: str = "a retriever's") -> None:
+    """SpecError: the method leaves out texts or pictures, so that it cannot train what reads both."""
     lost = [m for m in ("text", "image") if not method.uses(Stream(m, m, ()))]
     if lost:
         raise SpecError(
-            f"a retriever's method must read every kind of column; {method.name!r} leaves out "
+            f"{whose} method must read every kind of column; {method.name!r} leaves out "
             f"{' and '.join(lost)}: take uniadapter, lora or frozen"
         )
 

@@ -5,12 +5,13 @@ https://arxiv.org/abs/2302.06605
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 
 from multiadapt.adapters.bottleneck import Bottleneck
 from multiadapt.adapters.conv_bottleneck import ConvBottleneck
 from multiadapt.adapters.unified import Unified
 from multiadapt.attach import Adapter
+from multiadapt.errors import SpecError
 from multiadapt.methods._base import Method
 from multiadapt.methods._pretrained import of_tables
 from multiadapt.types import Site
@@ -28,6 +29,18 @@ class UniAdapter(Method):
     """What stands after each block of a CNN, which has no FFN and which the paper does not treat."""
     tabular: Bottleneck | None = Bottleneck()
     """An adapter on the tabular embedding, where there is a table."""
+    r: InitVar[int | None] = field(default=None, kw_only=True)
+    """Width of the bottleneck, a short way to say adapter=Unified(r=...)."""
+
+    def __post_init__(self, r: int | None) -> None:
+        if r is not None:
+            if self.adapter != Unified():
+                raise SpecError(
+                    f"r={r} stands for adapter=Unified(r={r}), and adapter={self.adapter} was given too: "
+                    "leave one of them out"
+                )
+            object.__setattr__(self, "adapter", Unified(r=r))
+        super().__post_init__()
 
     def adapters(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
         table = self.tabular.build(of_tables(sites)) if self.tabular else {}

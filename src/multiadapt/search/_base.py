@@ -4,15 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from os import PathLike, fspath
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from multiadapt.errors import ArtifactError, CellError, SpecError
 
-__all__ = ["Found", "Id", "VectorIndex", "plain_ids", "unit_vectors"]
+__all__ = ["Found", "Id", "Sources", "VectorIndex", "plain_cell", "plain_ids", "unit_vectors"]
 
 Id: TypeAlias = str | int
 UNIT = 1e-2
@@ -28,6 +29,18 @@ class Found:
     """Inner products, from -1 to 1."""
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What the vectors of an index were made of, so that some can be read again."""
+
+    side: str
+    """Of the pairs that the model was fitted on: "query" or "target"."""
+    root: str
+    """Folder that file paths are relative to."""
+    cells: dict[Id, str | list[str]]
+    """By id a text, a path, or the paths of one cell's files."""
+
+
 class VectorIndex(ABC):
     """Unit vectors of one width under the user's ids, searched by inner product.
 
@@ -40,6 +53,8 @@ class VectorIndex(ABC):
     dimension: int
     made_by: str
     metric = "inner product of unit vectors"
+    sources: Sources | None = None
+    """What stands behind the ids; None: the index does not know."""
 
     @property
     @abstractmethod
@@ -56,8 +71,17 @@ class VectorIndex(ABC):
     def count(self) -> int:
         return len(self)
 
-    def add(self, ids: Sequence[Id], vectors: Float[np.ndarray, "n d"]) -> None:
-        """CellError: an id is there already or stands here twice, or a vector is no unit vector."""
+    def add(
+        self,
+        ids: Sequence[Id],
+        vectors: Float[np.ndarray, "n d"],
+        cells: Sequence[Any] | None = None,
+    ) -> None:
+        """`cells`: what the vectors were made of (a text, a path or several), where the index has `sources`.
+
+        CellError: an id is there already or stands here twice, a vector is no unit vector, or a cell is
+        something else.
+        """
         keys = plain_ids(ids)
         rows = self._rows(keys, vectors)
         known = [key for key in keys if key in self]
@@ -65,21 +89,55 @@ class VectorIndex(ABC):
             raise CellError(
                 f"{len(known)} of {len(keys)} ids are in the index already, such as {known[0]!r}: use update"
             )
+        told = self._told(keys, cells)
         if keys:
             self._add(keys, rows)
+            self._tell(keys, told)
 
     def remove(self, ids: Sequence[Id]) -> None:
         """CellError: an id is not there."""
         keys = self._known(ids)
         if keys:
             self._remove(keys)
+            self._tell(keys, {})
 
-    def update(self, ids: Sequence[Id], vectors: Float[np.ndarray, "n d"]) -> None:
-        """Put other vectors in place of those of these ids. CellError: an id is not there."""
+    def update(
+        self,
+        ids: Sequence[Id],
+        vectors: Float[np.ndarray, "n d"],
+        cells: Sequence[Any] | None = None,
+    ) -> None:
+        """Put other vectors in place of those of these ids; what they were made of is forgotten unless
+        `cells` tell. CellError: an id is not there."""
         keys = self._known(ids)
         rows = self._rows(keys, vectors)
+        told = self._told(keys, cells)
         if keys:
             self._update(keys, rows)
+            self._tell(keys, told)
+
+    def _told(self, ids: list[Id], cells: Sequence[Any] | None) -> dict[Id, str | list[str]]:
+        if cells is None:
+            return {}
+        if self.sources is None:
+            raise SpecError("this index keeps no cells: leave cells out")
+        if len(cells) != len(ids):
+            raise CellError(f"each id needs its cell, got {len(ids)} ids, {len(cells)} cells")
+        told: dict[Id, str | list[str]] = {}
+        for name, cell in zip(ids, cells, strict=True):
+            if (kept := plain_cell(cell)) is None:
+                raise CellError(
+                    f"the cell of id {name!r} must be a text, a path or several paths, got "
+                    f"{type(cell).__name__}"
+                )
+            told[name] = kept
+        return told
+
+    def _tell(self, ids: list[Id], told: dict[Id, str | list[str]]) -> None:
+        if self.sources is not None:
+            for name in ids:
+                self.sources.cells.pop(name, None)
+            self.sources.cells.update(told)
 
     def search(self, vectors: Float[np.ndarray, "q d"], k: int = 10) -> Found:
         """The k nearest of each vector, all where there are fewer. ArtifactError: the index is empty."""
@@ -122,6 +180,16 @@ class VectorIndex(ABC):
     @abstractmethod
     def _search(self, vectors: Float[np.ndarray, "q d"], k: int) -> Found:
         """`k` is at most the count, which is not 0."""
+
+
+def plain_cell(cell: Any) -> str | list[str] | None:
+    """A text, a path or several paths as JSON holds them; None: it is something else."""
+    if isinstance(cell, (str, PathLike)):
+        return fspath(cell)
+    several = isinstance(cell, (list, tuple)) and cell
+    if several and all(isinstance(part, (str, PathLike)) for part in cell):
+        return [fspath(part) for part in cell]
+    return None
 
 
 def plain_ids(ids: Sequence[Id]) -> list[Id]:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from multiadapt.errors import ArtifactError
-from multiadapt.search._base import Id, VectorIndex
+from multiadapt.search._base import Id, Sources, VectorIndex
 
-__all__ = ["IDS", "Manifest", "opened", "read_ids", "replaced", "write_ids"]
+__all__ = ["IDS", "Manifest", "opened", "read_ids", "read_sources", "replaced", "write_ids"]
 
 FORMAT = 1
 """Bumped when the layout changes; the last one stays readable."""
 MANIFEST = "index.json"
 IDS = "ids.json"
+SOURCES = "sources.json"
+"""Only there where the index knows what its vectors were made of."""
 BLOCK = 1 << 20
 
 
@@ -42,6 +44,8 @@ def replaced(
         new, old = Path(part) / "new", Path(part) / "old"
         new.mkdir()
         write(new)
+        if index.sources is not None:
+            _write_sources(new, index.sources)
         (new / MANIFEST).write_text(
             json.dumps(
                 {
@@ -101,6 +105,22 @@ def write_ids(folder: Path, ids: Sequence[Id | None]) -> None:
 
 def read_ids(folder: Path) -> list[Id | None]:
     return json.loads((folder / IDS).read_text(encoding="utf-8"))
+
+
+def read_sources(folder: Path) -> Sources | None:
+    """What the vectors of an opened index were made of; None: it does not know."""
+    if not (folder / SOURCES).is_file():
+        return None
+    told = json.loads((folder / SOURCES).read_text(encoding="utf-8"))
+    cells = {name: name if cell is None else cell for name, cell in told["cells"]}
+    return Sources(told["side"], told["root"], cells)
+
+
+def _write_sources(folder: Path, sources: Sources) -> None:
+    """None stands for a cell that is its own id."""
+    cells = [[n, None if cell == n else cell] for n, cell in sources.cells.items()]
+    told = {"side": sources.side, "root": sources.root, "cells": cells}
+    (folder / SOURCES).write_text(json.dumps(told), encoding="utf-8")
 
 
 def _told(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Make an index of a named kind, and open a saved one of any."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from multiadapt.errors import ArtifactError, CellError, SpecError
-from multiadapt.search._base import Id, VectorIndex
-from multiadapt.search._folder import opened
+from multiadapt.search._base import Id, Sources, VectorIndex
+from multiadapt.search._folder import opened, read_sources
 from multiadapt.search.exact import ExactIndex
 from multiadapt.search.faiss import FaissIndex
 from multiadapt.search.lance import LanceIndex
@@ -25,22 +26,30 @@ def build_index(
     *,
     made_by: str,
     kind: str = "exact",
+    sources: Sources | None = None,
     **options: Any,
 ) -> VectorIndex:
     """An index of these unit vectors; other vectors can follow.
 
-    `made_by` is a hash of what made the vectors. `kind` is exact, hnsw or ivf (FAISS) or lance
-    (LanceDB); `options` are those of its class. ExtraError: FAISS or LanceDB is not installed.
+    `made_by` is a hash of what made the vectors, `sources` what they were made of. `kind` is exact, hnsw
+    or ivf (FAISS) or lance (LanceDB); `options` are those of its class. ExtraError: FAISS or LanceDB is
+    not installed.
     """
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise CellError(f"vectors must be of shape (n, width), got {vectors.shape}")
     index = _empty(kind, vectors.shape[1], made_by, options)
     index.add(ids, vectors)
+    index.sources = sources
     return index
 
 
-def open_index(folder: str | Path, *, made_by: str) -> VectorIndex:
-    """A saved index, checked. ArtifactError: cut short, altered, or of another model than `made_by`."""
+def open_index(folder: str | Path, *, made_by: str, root: str | Path | None = None) -> VectorIndex:
+    """A saved index, checked. `root`: where the files of its cells lie now, if not where they lay.
+
+    Raises:
+        ArtifactError: it is cut short, altered, or of another model than `made_by`.
+        SpecError: there is a `root`, and the index knows no files.
+    """
     folder = Path(folder)
     manifest = opened(folder, made_by)
     kinds = {"exact": ExactIndex, "hnsw": FaissIndex, "ivf": FaissIndex, "lance": LanceIndex}
@@ -48,7 +57,13 @@ def open_index(folder: str | Path, *, made_by: str) -> VectorIndex:
         raise ArtifactError(
             f"{folder} holds an index of kind {manifest.kind!r}; this version reads {', '.join(KINDS)}"
         )
-    return kinds[manifest.kind].load(folder, manifest)
+    index = kinds[manifest.kind].load(folder, manifest)
+    index.sources = read_sources(folder)
+    if root is not None:
+        if index.sources is None:
+            raise SpecError(f"{folder} keeps no paths of files: leave root out")
+        index.sources = replace(index.sources, root=str(Path(root).resolve()))
+    return index
 
 
 def _empty(kind: str, dimension: int, made_by: str, options: dict[str, Any]) -> VectorIndex:

@@ -22,7 +22,16 @@ from multiadapt.errors import TargetError
 from multiadapt.tasks._base import Estimate
 from multiadapt.tasks._grouped import estimates, group_numbers, mean_of
 
-__all__ = ["Answered", "answered", "exact_scores", "normalised", "soft_scores"]
+__all__ = [
+    "LEAST",
+    "Answered",
+    "answered",
+    "exact_scores",
+    "most_frequent",
+    "normalised",
+    "soft_score",
+    "soft_scores",
+]
 
 LEAST = 4
 """People a row needs: of fewer, no answer could be wholly right."""
@@ -94,7 +103,7 @@ def answered(
     frequent, of equally frequent ones the first. Intervals are over groups, such as pictures."""
     several = len(answers) > 0 and not isinstance(answers[0], str)
     people = [[a] if isinstance(a, str) else list(a) for a in answers]
-    most = [_frequent(p, i) for i, p in enumerate(people)]
+    most = [most_frequent(p, i) for i, p in enumerate(people)]
     scores = {"exact_match": exact_scores(predicted, most)}
     told = "equal to the answer after the VQA challenge's normalisation"
     if several:
@@ -149,12 +158,17 @@ def _soft(predicted: str, answers: Sequence[str], row: int) -> float:
             f"row {row}: VQA accuracy needs at least {LEAST} people's answers, got {people}: give one answer "
             "a row to measure exact match"
         )
-    same = answers.count(predicted)
+    return soft_score(answers.count(predicted), people)
+
+
+def soft_score(same: int, people: int) -> float:
+    """How right an answer is that `same` of so many people give."""
     without_one, without_other = min((same - 1) / 3, 1.0), min(same / 3, 1.0)
     return (same * without_one + (people - same) * without_other) / people
 
 
-def _frequent(answers: Sequence[str], row: int) -> str:
+def most_frequent(answers: Sequence[str], row: int) -> str:
+    """Of equally frequent ones the first. TargetError: there is none."""
     if not answers:
         raise TargetError(f"row {row} has no answer to compare with: leave it out")
     told = [normalised(a) for a in answers]

@@ -3,6 +3,7 @@
 Whole groups are drawn, so an interval does not pretend that five captions of one picture are five pictures.
 """
 
+import warnings
 from collections.abc import Collection, Hashable, Iterator, Mapping
 
 import numpy as np
@@ -13,7 +14,7 @@ from multiadapt.errors import TargetError
 from multiadapt.tasks._base import Comparison, Estimate
 from multiadapt.tasks._metrics import Metric, of_draws, resamples
 
-__all__ = ["difference", "estimates", "group_numbers", "mean_of"]
+__all__ = ["difference", "estimates", "group_numbers", "mean_of", "warn_worse"]
 
 CELLS = 4_000_000
 """Most weights in memory at once: 32 MB."""
@@ -59,6 +60,16 @@ def difference(a: Metric, b: Metric, groups: Int[np.ndarray, " n"], seed: int) -
     whole = np.ones((1, len(groups)))
     draws = np.concatenate([a(w) - b(w) for w in _weights(groups, seed)])
     return of_draws(float(a(whole)[0] - b(whole)[0]), draws)
+
+
+def warn_worse(what: str, now: float, was: float) -> None:
+    """A warning where training made a number worse than it was with the network as it is."""
+    if now < was:
+        warnings.warn(
+            f"{what} is {now:.3f} after training and was {was:.3f} before it; lower "
+            "training.learning_rate, or use the network as it is",
+            stacklevel=4,
+        )
 
 
 def _weights(groups: Int[np.ndarray, " n"], seed: int) -> Iterator[Float[np.ndarray, "k n"]]:

@@ -1,6 +1,8 @@
 """Opening a pretrained network: the package's own, a folder, a hub name, or random weights."""
 
+import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ __all__ = [
     "Preparation",
     "Whole",
     "explained",
+    "hub_reached",
+    "model_type",
     "open_network",
     "open_whole",
     "quiet",
@@ -96,7 +100,7 @@ def open_whole(
             config = AutoConfig.for_model(**known[name])
             network = getattr(transformers, classes[config.model_type])(config)
         return _whole(network, None, Origin(source, licence="none: random weights"))
-    place = _place(source, "crossmodal")
+    place = _place(source, "vision-language")
     with quiet(), explained(source):
         config = AutoConfig.from_pretrained(place, revision=revision)
         if config.model_type not in classes:
@@ -128,9 +132,14 @@ def reads(source: str, modality: str, revision: str | None) -> bool:
     found = families(modality)
     if source.startswith("random:"):
         return any(source.removeprefix("random:") in family.known for family in found)
+    kind = model_type(source, modality, revision)
+    return any(kind in family.classes for family in found)
+
+
+def model_type(source: str, modality: str, revision: str | None) -> str:
+    """The kind of network that a folder or a hub name holds, as its config has it."""
     with quiet(), explained(source):
-        config = AutoConfig.from_pretrained(_place(source, modality), revision=revision)
-    return any(config.model_type in family.classes for family in found)
+        return AutoConfig.from_pretrained(_place(source, modality), revision=revision).model_type
 
 
 def sealed(opened: Opened) -> Opened:
@@ -234,6 +243,17 @@ def _licence(place: str, revision: str | None) -> str:
     heading = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
     found = re.search(r"^license:[ ]*(\S+)", heading[1], re.MULTILINE) if heading else None
     return found[1] if found else "unknown"
+
+
+def hub_reached() -> bool:
+    """Whether the hub answers; asked briefly."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return False
+    try:
+        with socket.create_connection(("huggingface.co", 443), timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager
