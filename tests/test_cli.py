@@ -559,6 +559,8 @@ def test_a_retriever_is_fitted_indexed_and_searched(
     assert len(found) == 3
     assert set(found[0]) == {"id", "score", "similarity"}
     assert (photos / found[0]["id"]).is_file()
+    done = call("search", model, tmp_path / "index", "blue number", "--rerank", 0, "--json")
+    assert set(json.loads(done.stdout)["found"][0]) == {"id", "score"}  # nothing was ranked again
     call("embed", model, table, "--side", "query", "--out", tmp_path / "words.parquet")
     vectors = np.stack(pd.read_parquet(tmp_path / "words.parquet")["vector"].to_list())
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

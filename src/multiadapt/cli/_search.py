@@ -119,20 +119,27 @@ def index(
     show_default=True,
     help="What QUERY is: a cell of the column that asks, or of the one that is found.",
 )
+@click.option(
+    "--rerank",
+    type=click.IntRange(0),
+    help="So many of the nearest are read again and told apart, 0: none.  [default: 32 where the network "
+    "can]",
+)
 @network_option
 @root_option
 @device_option
 @json_option
 def search(
-    *, model: Path, index: Path, query: str, k: int, by: str, backbone: str | None,
-    root: Path | None, device: str | None, as_json: bool,
+    *, model: Path, index: Path, query: str, k: int, by: str, rerank: int | None,
+    backbone: str | None, root: Path | None, device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find the K cells of INDEX that are nearest to QUERY, a sentence or the path of a file."""
     from multiadapt.cli._output import show_json, show_table
     from multiadapt.retriever import CrossModalRetriever
 
     retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
-    found = retriever.search(retriever.open_index(index), query, k, side=by, root=root)  # type: ignore[arg-type]
+    known = retriever.open_index(index)
+    found = retriever.search(known, query, k, side=by, rerank=rerank, root=root)
     if as_json:
         show_json({"found": found.to_dict("records")})  # type: ignore[union-attr]
     else:
