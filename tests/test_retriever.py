@@ -84,6 +84,16 @@ def fitted(table: pd.DataFrame, pictures: Path) -> CrossModalRetriever:
     return retriever().fit(table, query="caption", target="photo", root=pictures)
 
 
+def test_the_folder_of_the_fit_is_known_afterwards(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "model")
+    expected = fitted.embed(table, "target", root=pictures)
+    for model in (fitted, CrossModalRetriever.load(tmp_path / "model")):
+        np.testing.assert_array_equal(model.embed(table, "target"), expected)
+    assert len(fitted.evaluate(table[:6], k=0))
+
+
 def test_texts_and_pictures_are_vectors_of_length_1_in_the_rows_order(
     fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path
 ) -> None:

@@ -11,7 +11,7 @@ from tiny_text import TINY, WORDS, make_text_network
 
 from multiadapt import U2A, Frozen, MaskToken, MultimodalRegressor, Training, load
 from multiadapt.adapters.lora import LoRA
-from multiadapt.errors import SchemaError, SpecError
+from multiadapt.errors import SpecError
 from multiadapt.fusion.attention import Attention
 from multiadapt.methods._base import Method
 
@@ -173,12 +173,12 @@ def test_a_prefix_ends_where_the_last_blocks_begin(noted, photos, networks) -> N
     assert fit(noted, photos, networks).fitted_.model.encoder("front").entrance == 0
 
 
-def test_texts_without_an_encoder_are_not_left_out_silently(
-    noted, photos, monkeypatch: pytest.MonkeyPatch
+def test_texts_without_an_encoder_are_read_by_the_starter(
+    noted, photos, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    model = MultimodalRegressor(U2A(), column_types=COLUMNS, verbose=False)  # type: ignore[arg-type]
-    with pytest.raises(
-        SchemaError, match=r"columns \['note'\] hold text, no encoder is named.*'ignore'"
-    ):
+    model = MultimodalRegressor("frozen", training=SHORT, column_types=COLUMNS, verbose=False)  # type: ignore[arg-type]
+    with caplog.at_level("INFO", "multiadapt"):
         model.fit(noted, label="price", root=photos)
+    assert model.fitted_.model.encoder("note").origin().source == "starter"
+    assert "note: no encoder was named, so the small starter encoder is used" in caplog.text

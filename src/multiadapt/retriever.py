@@ -20,7 +20,7 @@ from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.tables import Table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SchemaError, SpecError
-from multiadapt.gather import Roles, Source, opened, parted
+from multiadapt.gather import Roles, Source, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.methods._pretrained import check_method
 from multiadapt.pair_files import load_retriever, save_retriever
@@ -130,6 +130,7 @@ class CrossModalRetriever(BaseEstimator):
         with showing(verbose=self.verbose) as tell:
             session = Session(time_limit, Path(resume) if resume else None, tell=tell)
             self.fitted_ = fit_pairs(plan, cast(Excerpt, parts[0]), parts[1], session=session)
+        self.fitted_.info["root"] = home_of(table.root)
         return self
 
     def embed(self, X: Source, side: str, *, root: str | Path | None = None) -> np.ndarray:
@@ -163,7 +164,7 @@ class CrossModalRetriever(BaseEstimator):
                 made it worse. Networks whose projections are new have no such numbers.
         """
         fitted = self._fit()
-        table = opened(X, root, where)
+        table = opened(X, root, where, fitted.info.get("root"))
         Roles([fitted.plan.query, fitted.plan.target]).check(table.frame)
         frame = fitted.plan.schema.conform(table.frame)
         models = {"adapted": fitted}
@@ -291,13 +292,13 @@ class CrossModalRetriever(BaseEstimator):
         return model
 
     def _cells(self, X: Any, side: str, root: str | Path | None) -> Table:
-        """A table with one side's column; a list of cells becomes one."""
+        """A table with one side's column; a list of cells becomes one, its files relative to the current folder."""
         column = self._fit().columns(side)
         if _listed(X):
             cells = X if isinstance(X, pd.Series) else pd.Series(list(X), dtype=object)
             home = Path.cwd() if root is None else root
             return opened(cells.rename(column).to_frame(), home)
-        table = opened(X, root)
+        table = opened(X, root, home=self._fit().info.get("root"))
         Roles([column]).check(table.frame)
         return Table(table.frame.filter([column]), table.root)
 
