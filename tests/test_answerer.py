@@ -407,12 +407,48 @@ def test_a_row_without_an_answer_is_named(gap: object, table: pd.DataFrame, pict
         answerer().fit(broken, **ROLES, root=pictures)
 
 
+def test_lists_that_became_text_are_named(table: pd.DataFrame, pictures: Path) -> None:
+    """A CSV file holds them so; every list would be one answer. In a list such a text is an answer."""
+    broken = table.astype(object).copy()
+    for row, cell in (("r5", "['red', 'red']"), ("r6", "['red; lime' \n 'x']"), ("r7", ' ["a"] ')):
+        broken.at[row, "answer"] = cell
+    with pytest.raises(TargetError, match=r"3 rows hold lists written as text:\n  row 'r5'.*'red'"):
+        answerer().fit(broken, **ROLES, root=pictures)
+    for cell, answers in ((["['red']"], ["['red']"]), ("[red]; [sic]", ["[red]", "[sic]"])):
+        assert said(pd.Series([cell], dtype=object), several=True) == [answers]
+    assert said(pd.Series(["['red']"]), several=False) == [["['red']"]]
+
+
+def test_writings_that_count_as_one_answer_are_counted_together(
+    table: pd.DataFrame, pictures: Path
+) -> None:
+    answers = ["Two", "2", "two!", "a cat", "cat", "dog"] + ["two"] * (len(table) - 6)
+    model = answerer(min_count=2, training=QUICK.with_params(epochs=1))
+    model.fit(table.assign(answer=answers), **ROLES, root=pictures)
+    assert model.fitted_.plan.answers == ("Two", "2", "two!", "a cat", "cat", "two")
+
+
+def test_intervals_are_over_the_pictures_that_cells_hold(
+    fitted: QuestionAnswerer, table: pd.DataFrame, pictures: Path
+) -> None:
+    """Arrays are long: what is printed of them is the same for all of one frame."""
+    pixels = np.zeros((6, 64, 64, 3), np.uint8)
+    pixels[:, 20:40, 20:40] = 40 * np.arange(6)[:, None, None, None]
+    few = table.iloc[:6].assign(photo=pd.Series(list(pixels), table.index[:6], dtype=object))
+    found = fitted.evaluate(few, root=pictures, zero_shot=False)
+    assert "over 6 groups" in found["protocol"].iloc[0]
+    twice = pd.concat([table.iloc[:6]] * 2)
+    found = fitted.evaluate(twice, root=pictures, zero_shot=False)
+    assert "over 6 groups" in found["protocol"].iloc[0]
+
+
 def test_an_answer_list_must_hold_answers(table: pd.DataFrame, pictures: Path) -> None:
     for wrong in ([], ["red", ""]):
         with pytest.raises(SpecError, match="answers must hold at least one answer"):
             answerer(answers=wrong).fit(table, **ROLES, root=pictures)
-    with pytest.raises(SpecError, match="answers must be"):
-        answerer(answers="all").fit(table, **ROLES, root=pictures)
+    for wrong in ("all", 5, {"red", "lime"}):
+        with pytest.raises(SpecError, match='answers must be "auto", a list'):
+            answerer().set_params(answers=wrong).fit(table, **ROLES, root=pictures)
 
 
 def test_answers_outside_the_list_are_counted(
@@ -476,6 +512,11 @@ def test_options_must_make_sense(
         fit(backbone="random:blip-none")
     with pytest.raises(SchemaError, match="at least 2 rows, got 1"):
         answerer().fit(table.iloc[:1], **ROLES, root=pictures)
+    with pytest.raises(SpecError, match="base='other' goes with init_from"):
+        answerer().fit(table, **ROLES, root=pictures, base="other")
+    for k in (0, -1):
+        with pytest.raises(SpecError, match=f"k must be at least 1, got {k}"):
+            fitted.rank(table, k=k, root=pictures)
     with pytest.raises(SchemaError, match="absent"):
         answerer().fit(table, **{**ROLES, "answer": "reply"}, root=pictures)
     with pytest.raises(SpecError, match="a column of its own"):

@@ -12,7 +12,7 @@ from tiny_clip import make_clip, make_siglip
 
 from multiadapt import Captioner, Dual, QuestionAnswerer, Training, UniAdapter, Unified, load
 from multiadapt.crossmodal._choice import backbone_of
-from multiadapt.errors import ArtifactError, CellError, SpecError, TargetError
+from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError, TargetError
 from multiadapt.tasks.answering import Answering
 
 ROLES = {"image": "photo", "question": "question", "answer": "answer"}
@@ -236,6 +236,12 @@ def test_unreadable_pictures_are_never_zeros(
         answerer(clip).fit(broken, **ROLES, root=pictures)
     with pytest.raises(CellError, match="1 cells are missing"):
         answerer(clip, on_error="missing").fit(broken, **ROLES, root=pictures)
+
+
+def test_a_table_to_fit_has_rows(clip: Path, table: pd.DataFrame, pictures: Path) -> None:
+    for few in (0, 1):
+        with pytest.raises(SchemaError, match=f"at least 2 rows, got {few}"):
+            answerer(clip).fit(table.iloc[:few], **ROLES, root=pictures)
 
 
 def test_no_row_gets_no_answer(fitted: QuestionAnswerer, table: pd.DataFrame) -> None:

@@ -112,6 +112,8 @@ def test_one_picture_is_told_of_at_once(
     one = pd.DataFrame({"photo": ["red-0.png"], "question": ["colour?"]})
     expected = QuestionAnswerer.load(answerer).predict(one, root=shop)
     assert done.stdout.strip() == expected.iloc[0]
+    (shop / "red;0.png").write_bytes((shop / "red-0.png").read_bytes())
+    assert call("answer", answerer, "red;0.png", "colour?").stdout == done.stdout
     said = call("caption", captioner, shop / "red-0.png", "--max-length", 5, "--beams", 2)
     assert said.stdout.count("\n") == 1
 
@@ -208,6 +210,8 @@ def test_a_network_that_has_moved_is_named(answerer: Path, shop: Path, tmp_path:
          "no use for --set task.answers: it has task.prompt, task.smoothing"),
         (["fit", "TABLE", *SAID, "--set", "contrast.momentum=0.9"], "goes with --task retrieval"),
         (["fit", "TABLE", *SAID, "--set", "task.smoothing=much"], "must be of their kind: .*'much'"),
+        (["fit", "TABLE", *ASKED, "--set", "task.min_count=1.5"], "a whole number is needed, not 1.5"),
+        (["fit", "TABLE", *ASKED, *BLIP, "--set", "task.answers=5"], "answers are a list such as .*, not 5"),
         (["fit", "TABLE", *SAID, "--method", "trees"], "'trees' leaves out text and image"),
         (["fit", "TABLE", *ASKED[:-1], "reply", *BLIP], "'reply'"),
         (["compare", "TABLE", "--task", "answering", "--label", "answer", "--methods", "lora", "--out",
@@ -216,7 +220,9 @@ def test_a_network_that_has_moved_is_named(answerer: Path, shop: Path, tmp_path:
         (["answer", "MODEL", "TABLE", "colour?", "--out", "o.csv"], "questions stand in a column"),
         (["answer", "MODEL", "PHOTO"], "ask a QUESTION about it"),
         (["answer", "MODEL", "PHOTO", "colour?", "--out", "o.csv"], "--out goes with a table"),
-        (["answer", "MODEL", "nowhere.png", "colour?"], r"nowhere\.png"),
+        (["answer", "MODEL", "nowhere.png", "colour?"], r"there is no picture nowhere\.png"),
+        (["answer", "MODEL", "nowhere.png"], r"there is no picture nowhere\.png"),
+        (["answer", "MODEL", "asked.jsonl"], r"asked\.jsonl: a table must be one of \.csv"),
         (["answer", "MODEL", "TABLE", "--out", "o.txt"], "results must go to .csv"),
         (["answer", "MODEL", "TABLE", "--out", "o.csv", "--keep", "phto"], "did you mean 'photo'"),
         (["answer", "MODEL", "PHOTO", "colour?", "--how", "beam", "--max-length", "64"],

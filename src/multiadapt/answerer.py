@@ -1,7 +1,7 @@
 """scikit-learn face of answering: questions about pictures."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -11,6 +11,7 @@ from multiadapt.choosing import FittedChooser, chooses, load_chooser
 from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal._blip import usual_blip
 from multiadapt.crossmodal._choice import backbone_of
+from multiadapt.crossmodal._pairs import distinct
 from multiadapt.crossmodal._texts import said
 from multiadapt.crossmodal._writing import Decoding
 from multiadapt.crossmodal.dual import Dual
@@ -20,7 +21,7 @@ from multiadapt.errors import SpecError
 from multiadapt.gather import Roles, Source
 from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
-from multiadapt.tasks._answer_metrics import LEAST, Answered, answered, most_frequent
+from multiadapt.tasks._answer_metrics import LEAST, Answered, answered, most_frequent, normalised
 from multiadapt.training import device_of
 from multiadapt.writing import Base, FittedWriter, blip_of, table_of, warn_outside
 from multiadapt.writing_files import load_writer
@@ -45,7 +46,8 @@ class QuestionAnswerer(PictureToText):
         training: the recipe.
         answers: the list that is ranked: "auto", the answers of the training rows; a list of one's own; or
             None, there is none and answers are written.
-        min_count: with "auto", an answer must have been given so often to be in the list.
+        min_count: with "auto", an answer must have been given so often to be in the list; case, articles
+            and punctuation make no difference.
         smoothing: share of the loss in which every token is as good as the right one, where answers are
             written; None: 0.1.
         validation: share of pictures held out for early stopping where no rows are given; 0: none.
@@ -153,6 +155,8 @@ class QuestionAnswerer(PictureToText):
 
     def rank(self, X: Source, k: int = 5, *, root: str | Path | None = None) -> list[pd.DataFrame]:
         """For each row the k likeliest answers of the list, best first: `answer` and `log_likelihood`."""
+        if k < 1:
+            raise SpecError(f"k must be at least 1, got {k}")
         fitted, table = self._fit(), self._opened(X, root)
         self._check(table.frame)
         answers = _list_of(fitted)
@@ -198,7 +202,7 @@ class QuestionAnswerer(PictureToText):
             name: _measured(
                 _answers(one, table.frame, table.root, how, k, decoding),
                 truth,
-                table.frame[plan.image].astype(str).tolist(),
+                distinct(table.frame[plan.image])[1].tolist(),
                 seed,
             )
             for name, one in models.items()
@@ -249,12 +253,13 @@ class QuestionAnswerer(PictureToText):
             raise SpecError(f"min_count={self.min_count} {rule}")
         if self.answers is None:
             return None
-        if isinstance(self.answers, str):
-            if self.answers != "auto":
-                raise SpecError(
-                    f'answers must be "auto", a list of answers or None, got {self.answers!r}'
-                )
+        if isinstance(self.answers, str) and self.answers == "auto":
             return self._frequent(cells)
+        # A set has no order: two fits would differ.
+        if isinstance(self.answers, (str, Set)) or not isinstance(self.answers, Iterable):
+            raise SpecError(
+                f'answers must be "auto", a list of answers or None, got {self.answers!r:.200}'
+            )
         found = [text(a) for a in self.answers]
         if not found or None in found:
             raise SpecError(
@@ -263,8 +268,12 @@ class QuestionAnswerer(PictureToText):
         return tuple(dict.fromkeys(a for a in found if a is not None))
 
     def _frequent(self, cells: pd.Series) -> tuple[str, ...]:
-        counts = Counter(answer for row in said(cells, several=True) for answer in row)
-        found = tuple(answer for answer, count in counts.items() if count >= self.min_count)
+        given = Counter(answer for row in said(cells, several=True) for answer in row)
+        forms = {answer: normalised(answer) for answer in given}
+        counts: Counter[str] = Counter()
+        for answer, count in given.items():
+            counts[forms[answer]] += count
+        found = tuple(answer for answer in given if counts[forms[answer]] >= self.min_count)
         if counts and not found:
             answer, most = counts.most_common(1)[0]
             raise SpecError(
@@ -300,7 +309,7 @@ def _answers(
     return fitted.written(frame, root, decoding)
 
 
-def _measured(found: list[str], truth: list[list[str]], pictures: list[str], seed: int) -> Answered:
+def _measured(found: list[str], truth: list[list[str]], pictures: list[int], seed: int) -> Answered:
     """By what several people said where there are enough of them, else by what most of them said."""
     if truth and min(map(len, truth)) >= LEAST:
         return answered(found, truth, groups=pictures, seed=seed)

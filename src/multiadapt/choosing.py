@@ -19,7 +19,7 @@ from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.bad_cells import BadCell
 from multiadapt.data.values import absent
 from multiadapt.encoders._base import EncoderSpec
-from multiadapt.errors import SpecError
+from multiadapt.errors import SchemaError, SpecError
 from multiadapt.fitted import Fitted
 from multiadapt.fitting import Plan, Rows, fit
 from multiadapt.folders import damaged, read_config
@@ -95,6 +95,8 @@ def fit_choices(
     Some pictures are held out to stop early on where no rows are given. A row must have its picture and
     its question, whatever the method says of missing ones.
     """
+    if len(rows) < 2:
+        raise SchemaError(f"a table to fit must have at least 2 rows, got {len(rows)}")
     if plan.question is None or plan.answers is None:
         raise SpecError(
             "answers that stand on no list are written, which needs a network with a decoder such as BLIP; "

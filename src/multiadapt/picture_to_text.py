@@ -95,6 +95,8 @@ class PictureToText(BaseEstimator, ABC):
             save_writer(fitted, folder)
 
     def _train(self, source: Source, wanted: Wanted, run: Run) -> None:
+        if run.base != "same" and run.init_from is None:
+            raise SpecError(f"base={run.base!r} goes with init_from: leave it out")
         table = opened(source, run.root)
         wanted.check(table.frame, run.split_column)
         train, held = parted(table, run.split_column, run.val_data, run.root)

@@ -27,13 +27,28 @@ __all__ = ["Pairing", "fit"]
 
 Backbone: TypeAlias = str | Mapping[str, str | EncoderSpec]
 
+
+def _list(value: Any) -> Any:
+    """ValueError: neither text, a list nor none."""
+    if not isinstance(value, str | list | None):
+        raise ValueError(f'answers are a list such as ["yes","no"], auto or none, not {value!r}')
+    return value
+
+
+def _whole(value: Any) -> int:
+    """ValueError: a number with a fraction, or none."""
+    if isinstance(value, bool) or not float(value).is_integer():
+        raise ValueError(f"a whole number is needed, not {value!r}")
+    return int(value)
+
+
 _IDLE = (
     "label", "target", "class_weight", "separator", "metric", "groups", "sample_weight", "join_text",
 )  # fmt: skip
 """Options of other tasks."""
 _TASK_OPTIONS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "retrieval": {},
-    "answering": {"answers": lambda value: value, "min_count": int, "smoothing": float},
+    "answering": {"answers": _list, "min_count": _whole, "smoothing": float},
     "captioning": {"prompt": str, "smoothing": float},
 }
 """What --set task.NAME reaches, and what makes a value of its kind of what was typed."""

@@ -121,6 +121,8 @@ def caption(*, model: Path, source: Path, **given: Any) -> None:
 
 
 _OF_TABLES = ("out", "keep", "chunk", "root")
+_OTHER_TABLES = (".json", ".jsonl", ".ndjson", ".tsv", ".xlsx")
+"""Not read, and no pictures either."""
 
 
 def _say(kind: str, model: Path, source: Path, given: dict[str, Any], question: str | None) -> None:
@@ -150,9 +152,16 @@ def _check_picture(source: Path, of_table: Mapping[str, Any]) -> None:
 
 
 def _is_table(source: Path) -> bool:
+    """UsageError: it is a table that cannot be read, or a picture that is not there."""
     from multiadapt.data.tables import SUFFIXES
 
-    return source.suffix.lower() in SUFFIXES
+    suffix = source.suffix.lower()
+    if suffix in _OTHER_TABLES:
+        known = ", ".join(SUFFIXES)
+        raise click.UsageError(f"{source}: a table must be one of {known}, got {suffix!r}")
+    if suffix not in SUFFIXES and not source.is_file():
+        raise click.UsageError(f"there is no picture {source}: correct the path")
+    return suffix in SUFFIXES
 
 
 def _write(
@@ -175,5 +184,7 @@ def _one(estimator: Any, source: Path, question: str | None) -> "pd.DataFrame":
     import pandas as pd
 
     plan = estimator.fitted_.plan
-    cells = {plan.image: [source.name]} | ({} if question is None else {plan.question: [question]})
+    # In a list the name is one file, whatever it holds: in text a ; stands between two.
+    cells: dict[str, list[Any]] = {plan.image: [[source.name]]}
+    cells |= {} if question is None else {plan.question: [question]}
     return pd.DataFrame(cells)

@@ -1,5 +1,6 @@
 """Cells of texts that are to be written: one a row, or the answers of several people."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +14,18 @@ from multiadapt.errors import TargetError
 
 __all__ = ["said", "shares"]
 
+_LIST = re.compile(r"""\[\s*['"].*['"]\s*\]""", re.DOTALL)
+"""A list of texts as a CSV file holds it."""
+
 
 def said(cells: pd.Series, *, several: bool) -> list[list[str]]:
     """The texts of each row; of `several` a cell holds a list, or texts with ";" between them.
 
-    TargetError: a cell has no text, or one that is blank; all of these rows are told.
+    TargetError: a cell has no text, or one that is blank, or a list that was written as text; all of
+    these rows are told.
     """
+    if several:
+        _check_lists(cells)
     rows = [_parts(value, several=several) for value in cells.astype(object)]
     bad = [
         BadCell(cells.index[i], i, str(cells.name), repr(cells.iloc[i])[:80], "empty")
@@ -32,6 +39,22 @@ def said(cells: pd.Series, *, several: bool) -> list[list[str]]:
             f"every row must have {what}; {len(bad)} do not:\n{lines}\nFill them or leave these rows out"
         )
     return [[word for word in row if word is not None] for row in rows]
+
+
+def _check_lists(cells: pd.Series) -> None:
+    """TargetError: a CSV file made texts of lists, each of which would be one answer."""
+    bad = [
+        BadCell(cells.index[i], i, str(cells.name), f"{cell:.80}", "list")
+        for i, cell in enumerate(cells)
+        if isinstance(cell, str) and _LIST.fullmatch(cell.strip())
+    ]
+    if bad:
+        lines = listing(bad, lambda b: f"{b.where}: {b.column} is {b.value}")
+        raise TargetError(
+            f"answers of several people must be lists, or have ; between them; {len(bad)} rows hold lists "
+            f"written as text:\n{lines}\nTurn them into lists (ast.literal_eval does), or put ; between "
+            "the answers"
+        )
 
 
 def shares(rows: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[list[float]]]:
