@@ -1,0 +1,225 @@
+"""What the starter vision-language network knows of unseen scenes, and what each method adds in another world.
+
+    PYTHONPATH=pretraining python benchmarks/starter_vision_language.py --work WORK \
+        --out benchmarks/results/starter_vision_language.csv
+
+Pictures of two worlds are drawn anew, none of them in pretraining: the one that it was pretrained on, and
+a shifted one with other colours, shapes, patterns, words, relations and style. 200 pictures of each are
+held out, one caption and one question a picture; retrieval is among these 200, the 10 nearest ranked by the
+cross-modal pass too. In the shifted world each
+method trains on 200 pictures for a fixed number of epochs, with a learning rate of its own that was not
+tuned; zero-shot is the network as it is. Answers are ranked among those of the training rows.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import record
+import torch
+from worlds.tables import make_clips, make_table
+
+from multiadapt import (
+    BitFit,
+    Blip,
+    Captioner,
+    Contrast,
+    CrossModalRetriever,
+    Frozen,
+    Full,
+    LoRA,
+    PlainLoRA,
+    QuestionAnswerer,
+    Training,
+    UniAdapter,
+    Unified,
+)
+from multiadapt.methods._base import Method
+from multiadapt.reports.meter import Meter
+from multiadapt.types import Kind
+
+METHODS: Mapping[str, tuple[Method, float]] = {
+    "uniadapter": (UniAdapter(Unified(r=32)), 1e-2),
+    "lora": (PlainLoRA(LoRA(r=8)), 5e-3),
+    "bitfit": (BitFit(), 1e-2),
+    "probe": (Frozen(), 1e-2),
+    "full": (Full(), 1e-3),
+}
+ADAPTED: Mapping[str, Sequence[str]] = {
+    "retrieval": tuple(METHODS),
+    "answering": ("uniadapter", "lora", "bitfit", "full"),  # no new head that a probe could train
+    "captioning": ("uniadapter", "lora", "bitfit", "full"),
+    "clips": ("uniadapter",),
+}
+PAGE = Path(__file__).resolve().parents[1] / "docs/starter-vision-language.md"
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?<!-- end -->", re.DOTALL)
+SHOWN: Mapping[str, Mapping[str, str]] = {
+    "retrieval": {
+        "text to image R@1": "caption to picture_r@1",
+        "R@10": "caption to picture_r@10",
+        "image to text R@1": "picture to caption_r@1",
+        "R@10 ": "picture to caption_r@10",
+    },
+    "clips": {
+        "text to clip R@1": "caption to clip_r@1",
+        "R@10": "caption to clip_r@10",
+        "clip to text R@1": "clip to caption_r@1",
+        "R@10 ": "clip to caption_r@10",
+    },
+    "answering": {"exact match": "exact_match"},
+    "captioning": {"CIDEr-D": "cider_d", "BLEU-4": "bleu_4"},
+}
+Fitted = CrossModalRetriever | QuestionAnswerer | Captioner
+
+
+def training(rate: float, epochs: int) -> Training:
+    return Training(
+        learning_rate=rate, weight_decay=0.05, epochs=epochs, batch_size=32, patience=None
+    )
+
+
+def retriever(method: Method, how: Training, seed: int, rows: pd.DataFrame, root: Path) -> Fitted:
+    target = "clip" if "clip" in rows else "picture"
+    kinds: dict[str, Kind] = {"caption": "text", target: "video" if target == "clip" else "image"}
+    network = Blip("starter", frames=4)
+    model = CrossModalRetriever(
+        method, backbone=network, training=how, contrast=Contrast(momentum=None), seed=seed,
+        column_types=kinds, validation=0.0, device="cpu", verbose=False,
+    )  # fmt: skip
+    return model.fit(rows, query="caption", target=target, root=root)
+
+
+def answerer(method: Method, how: Training, seed: int, rows: pd.DataFrame, root: Path) -> Fitted:
+    known = sorted(set(rows["answer"]))
+    model = QuestionAnswerer(
+        method, backbone="starter", training=how, seed=seed, answers=known,
+        validation=0.0, device="cpu", verbose=False,
+    )  # fmt: skip
+    return model.fit(rows, image="picture", question="question", answer="answer", root=root)
+
+
+def captioner(method: Method, how: Training, seed: int, rows: pd.DataFrame, root: Path) -> Fitted:
+    model = Captioner(
+        method, backbone="starter", training=how, seed=seed, validation=0.0, device="cpu",
+        verbose=False,
+    )  # fmt: skip
+    return model.fit(rows, image="picture", caption="caption", root=root)
+
+
+TASKS: Mapping[str, Callable[..., Fitted]] = {
+    "retrieval": retriever,
+    "clips": retriever,
+    "answering": answerer,
+    "captioning": captioner,
+}
+
+
+def run(task: str, world: str, name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """Every number of one model on the held-out pictures of a world."""
+    root = given.work / world
+    table = pd.read_csv(root / ("clips.csv" if task == "clips" else "table.csv"))
+    train, test = table.iloc[: given.rows], table.iloc[given.rows :]
+    zero = name == "zero-shot"
+    method, rate = METHODS["probe" if zero else name]
+    how = training(
+        rate, 1 if zero else given.epochs
+    )  # zero-shot: whatever was trained is not measured
+    with Meter("cpu") as meter:
+        model = TASKS[task](method, how, seed, train, root)
+    told = {} if zero else {"trained": sum(p.trainable for p in model.fitted_.model.parts())}
+    told |= {"seconds": meter.seconds, "rows": 0 if zero else given.rows, "load": record.load()}
+    return told | {"commit": record.commit()} | numbers(model, test, root, zero=zero)
+
+
+def numbers(model: Fitted, test: pd.DataFrame, root: Path, *, zero: bool) -> dict[str, float]:
+    """By name, with their intervals."""
+    near: dict[str, Any] = {"k": 10} if isinstance(model, CrossModalRetriever) else {}
+    found = model.evaluate(test, root=root, zero_shot=zero, **near).reset_index()
+    wanted = "zero-shot" if zero else "adapted"
+    named: dict[str, float] = {}
+    for _, row in found[found["model"] == wanted].iterrows():
+        key = "_".join(str(row[k]) for k in ("way", "metric") if k in row)
+        named |= {key: row["value"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
+    return named
+
+
+def cases(given: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
+    """Task, world, method and seed."""
+    for task in TASKS:
+        yield task, "first", "zero-shot", 0
+        yield task, "shifted", "zero-shot", 0
+    for seed in range(given.seeds):
+        for task, methods in ADAPTED.items():
+            for name in methods:
+                yield task, "shifted", name, seed
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(given.threads)
+    for number, world in enumerate(("first", "shifted")):
+        if not (given.work / world).exists():
+            make_table(given.work / world, given.rows + given.held, world=world, seed=1000 + number)
+            make_clips(given.work / world, given.rows + given.held, world=world, seed=2000 + number)
+    rows: list[dict[str, Any]] = []
+    origin = record.origin("starter_vision_language.py", given)
+    for case in cases(given):
+        rows.append(kept(case, given))
+        record.write(given.out, rows, origin)
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), pd.DataFrame(rows)), encoding="utf-8")
+
+
+def filled(page: str, table: pd.DataFrame) -> str:
+    """The page with every table between its marks made anew."""
+    return MARKED.sub(lambda found: f"{found[1]}{shown(table, found[2])}<!-- end -->", page)
+
+
+def shown(table: pd.DataFrame, task: str) -> str:
+    """Rows of a task, means over seeds."""
+    own = table.loc[table["task"] == task]
+    columns = SHOWN[task]
+    head = ["world", "method", "trained", *columns, "seconds"]
+    lines = [head, ["---"] * len(head)]
+    for world, name in own[["world", "method"]].drop_duplicates().to_numpy():
+        part = own.loc[(own["world"] == world) & (own["method"] == name)]
+        spent = ["", ""]
+        if name != "zero-shot":
+            spent = [f"{part['trained'].mean():,.0f}", f"{part['seconds'].mean():.0f}"]
+        told = [measured(part, column) for column in columns.values()]
+        lines.append([world, name, spent[0], *told, spent[1]])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def measured(part: pd.DataFrame, column: str) -> str:
+    ends = [part[f"{column}_{end}"].mean() for end in ("low", "high")]
+    interval = "" if pd.isna(ends).any() else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+    return f"{part[column].mean():.3f}{interval}"
+
+
+def kept(case: tuple[str, str, str, int], given: argparse.Namespace) -> dict[str, Any]:
+    """From WORK where it has run before."""
+    task, world, name, seed = case
+    path = given.work / f"{task}-{world}-{name}-{seed}.json"
+    if not path.exists():
+        named = {"task": task, "world": world, "method": name, "seed": seed}
+        path.write_text(json.dumps(named | run(*case, given)))
+    found = json.loads(path.read_text())
+    print({k: round(v, 3) if isinstance(v, float) else v for k, v in list(found.items())[:14]})
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    parser = record.parser(__doc__.splitlines()[0], "work", "out")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=200, help="pictures that are trained on")
+    parser.add_argument("--held", type=int, default=200, help="pictures that are measured on")
+    parser.add_argument("--epochs", type=int, default=8)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

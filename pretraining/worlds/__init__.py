@@ -1,0 +1,1 @@
+"""Small worlds of drawn things, with sentences, questions and clips about them."""
