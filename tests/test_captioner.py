@@ -61,6 +61,15 @@ def test_the_folder_of_the_fit_is_known_afterwards(
     pd.testing.assert_series_equal(Captioner.load(tmp_path / "model").predict(table[:3]), expected)
 
 
+def test_an_absent_column_is_told_with_what_it_is_for(
+    fitted: Captioner, table: pd.DataFrame, pictures: Path
+) -> None:
+    with pytest.raises(SchemaError, match=r"columns 'foto' \(image\) are absent.*mean 'photo'"):
+        captioner().fit(table, image="foto", caption="caption", root=pictures)
+    with pytest.raises(SchemaError, match=r"columns 'photo' \(image\) are absent"):
+        fitted.predict(table.drop(columns="photo"))
+
+
 def batch_of(model: Captioner, table: pd.DataFrame, root: Path) -> dict[str, Inputs]:
     feed = model.fitted_.feed(Excerpt.whole(table), root, said(table["caption"], several=False))
     return next(feed.batches(feed.in_order()))

@@ -18,7 +18,7 @@ from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.values import text
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
-from multiadapt.gather import Roles, Source
+from multiadapt.gather import Source, check_columns
 from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
 from multiadapt.tasks._answer_metrics import LEAST, Answered, answered, most_frequent, normalised
@@ -282,9 +282,10 @@ class QuestionAnswerer(PictureToText):
             )
         return found
 
-    def _check(self, frame: pd.DataFrame, *more: str) -> None:
+    def _check(self, frame: pd.DataFrame, answer: str | None = None) -> None:
         plan = self._fit().plan
-        Roles([plan.image, cast(str, plan.question), *more]).check(frame)
+        named = {plan.image: "image", cast(str, plan.question): "question"}
+        check_columns(frame, named if answer is None else {**named, answer: "answer"})
 
 
 def _list_of(fitted: FittedWriter | FittedChooser) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from multiadapt.crossmodal._blip import usual_blip
 from multiadapt.crossmodal._pairs import distinct
 from multiadapt.crossmodal._texts import said
 from multiadapt.crossmodal._writing import Decoding
-from multiadapt.gather import Roles, Source
+from multiadapt.gather import Source, check_columns
 from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
 from multiadapt.tasks._caption_metrics import captioned
@@ -122,7 +122,7 @@ class Captioner(PictureToText):
             max_length: most tokens that are written behind the prompt.
         """
         fitted, table = self._fit(), self._opened(X, root)
-        Roles([fitted.plan.image]).check(table.frame)
+        check_columns(table.frame, {fitted.plan.image: "image"})
         decoding = Decoding(how, beams, top_p, max_length, seed)
         found = fitted.written(table.frame, table.root, decoding)
         return pd.Series(found, table.frame.index, dtype=object, name=fitted.plan.text)
@@ -150,7 +150,7 @@ class Captioner(PictureToText):
         """
         fitted, table = cast(FittedWriter, self._fit()), self._opened(X, root, where)
         plan = fitted.plan
-        Roles([plan.image, plan.text]).check(table.frame)
+        check_columns(table.frame, {plan.image: "image", plan.text: "caption"})
         truth = said(cast(pd.Series, table.frame[plan.text]), several=False)
         first, which = distinct(table.frame[plan.image])
         references: list[list[str]] = [[] for _ in first]

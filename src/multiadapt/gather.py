@@ -21,6 +21,7 @@ __all__ = [
     "PerRow",
     "Roles",
     "Source",
+    "check_columns",
     "given_rows",
     "home_of",
     "is_table",
@@ -63,14 +64,7 @@ class Roles:
 
     def check(self, frame: pd.DataFrame) -> None:
         """SchemaError where a named column is absent."""
-        absent = {c: r for c, r in self.columns().items() if c not in frame.columns}
-        if absent:
-            words = ", ".join(f"{c!r} ({r})" for c, r in absent.items())
-            free = [c for c in frame.columns if c not in self.columns()]
-            raise SchemaError(
-                f"columns {words} are absent; the table has {list(frame.columns)}"
-                f"{did_you_mean(absent, free)}"
-            )
+        check_columns(frame, self.columns())
 
     def split(self, table: Table, y: Any) -> tuple[Rows, Rows | None]:
         """Rows "train", and rows "val" if there are any; all rows where there is no split column."""
@@ -100,6 +94,17 @@ def opened(
     """The table; files are relative to `root`, else to the table's own folder, else to `home`."""
     table = read_table(_framed(source), root=None if root is None else Path(root), where=where)
     return Table(table.frame, Path(home)) if table.root is None and home else table
+
+
+def check_columns(frame: pd.DataFrame, named: Mapping[str, str]) -> None:
+    """SchemaError where a column is absent; `named` says what each is for."""
+    absent = {c: r for c, r in named.items() if c not in frame.columns}
+    if absent:
+        words = ", ".join(f"{c!r} ({r})" for c, r in absent.items())
+        free = [c for c in frame.columns if c not in named]
+        raise SchemaError(
+            f"columns {words} are absent; the table has {list(frame.columns)}{did_you_mean(absent, free)}"
+        )
 
 
 def home_of(root: Path | None) -> str | None:

@@ -16,7 +16,7 @@ from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.tables import Table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
-from multiadapt.gather import Roles, Source, home_of, opened, parted
+from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.reports.progress import showing
 from multiadapt.training import Session, device_of
@@ -48,7 +48,11 @@ class Wanted:
 
     def check(self, frame: pd.DataFrame, split_column: str | None = None) -> None:
         """SchemaError: a column is absent."""
-        Roles([*self.kinds, self.text], split_column).check(frame)
+        named = {self.image: "image"}
+        if self.question is not None:
+            named[self.question] = "question"
+        named[self.text] = "caption" if self.question is None else "answer"
+        check_columns(frame, named if split_column is None else {**named, split_column: "split"})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.tables import Table
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SchemaError, SpecError
-from multiadapt.gather import Roles, Source, home_of, opened, parted
+from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.methods._pretrained import check_method
 from multiadapt.pair_files import load_retriever, save_retriever
@@ -117,13 +117,14 @@ class CrossModalRetriever(BaseEstimator):
             resume: file to continue from, written while training.
         """
         table = opened(X, root)
-        roles = Roles([query, target], split_column)
-        roles.check(table.frame)
+        sides = {query: "query", target: "target"}
+        split = {} if split_column is None else {split_column: "split"}
+        check_columns(table.frame, sides | split)
         if query == target:
             raise SpecError(f"query and target must be two columns, got {query!r} twice")
         train, held = parted(table, split_column, val_data, root)
         if held is not None:
-            Roles([query, target]).check(held.frame)
+            check_columns(held.frame, sides)
         schema = self._schema(train.frame, query, target, table.root)
         plan = self._plan(schema, query, target, table.root)
         parts = [_conformed(schema, part) for part in (train, held)]
@@ -165,7 +166,7 @@ class CrossModalRetriever(BaseEstimator):
         """
         fitted = self._fit()
         table = opened(X, root, where, fitted.info.get("root"))
-        Roles([fitted.plan.query, fitted.plan.target]).check(table.frame)
+        check_columns(table.frame, {fitted.plan.query: "query", fitted.plan.target: "target"})
         frame = fitted.plan.schema.conform(table.frame)
         models = {"adapted": fitted}
         if zero_shot and not fitted.model.new:
@@ -299,7 +300,7 @@ class CrossModalRetriever(BaseEstimator):
             home = Path.cwd() if root is None else root
             return opened(cells.rename(column).to_frame(), home)
         table = opened(X, root, home=self._fit().info.get("root"))
-        Roles([column]).check(table.frame)
+        check_columns(table.frame, {column: side})
         return Table(table.frame.filter([column]), table.root)
 
     def _schema(self, frame: pd.DataFrame, query: str, target: str, root: Path | None) -> Schema:

@@ -92,13 +92,13 @@ def index(
     cell is kept, and no name may stand for two cells.
     """
     from multiadapt.data.tables import read_table
-    from multiadapt.gather import Roles
+    from multiadapt.gather import check_columns
     from multiadapt.retriever import CrossModalRetriever
 
     retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
     own = retriever.fitted_.columns(side)  # type: ignore[arg-type]
     rows = read_table(table, where=where, root=root)
-    Roles([own] if column is None else [own, column]).check(rows.frame)
+    check_columns(rows.frame, {own: side} if column is None else {column: "id", own: side})
     distinct: pd.DataFrame = rows.frame.drop_duplicates([column or own, own])
     made = retriever.index(
         distinct, distinct[column or own].tolist(), side=side, kind=kind, root=rows.root  # type: ignore[arg-type]
