@@ -36,6 +36,7 @@ SEED = 0
 
 METHODS: Mapping[str, Method] = {
     "frozen": Frozen(),
+    "frozen, tokens": Frozen(missing=MaskToken()),
     BASE: U2A(),
     "u2a, zeros": U2A(missing=Zero()),
     "u2a, mean": U2A(missing=Mean()),
