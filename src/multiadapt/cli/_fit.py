@@ -63,7 +63,7 @@ _TASKS = {
     "--backbone",
     metavar="SOURCE",
     help="With --task retrieval, answering or captioning: one network for both sides, BLIP or, for the "
-    "first two, CLIP or SigLIP; --encoder text=... --encoder image=... instead names one for each side.",
+    "first two, CLIP or SigLIP; starter is the small one inside the package. --encoder text=... --encoder image=... instead names one for each side.",
 )
 @click.option(
     "--init-from",
