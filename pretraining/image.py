@@ -14,40 +14,29 @@ No outside data. DIR receives checkpoints (running the command again resumes) an
 """
 
 import argparse
-from pathlib import Path
 
-import torch
 from pictures.learning import export, pretrain, start
+from running import begin, options_of, tell
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints, banks, encoder/")
-    parser.add_argument("--log", type=Path, help="file that lines are appended to")
+    parser = options_of(__doc__ or "", "checkpoints, banks, encoder/")
     parser.add_argument("--minutes", type=float, default=50.0)
     parser.add_argument("--steps", type=int, help="stop after so many steps, whatever the time")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=64, help="objects; each is shown twice")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--large", type=float, default=0.1, help="last share of time at 96 px")
     parser.add_argument("--per-class", type=int, default=150, help="silhouettes of each class")
     parser.add_argument("--per-family", type=int, default=500, help="fields of each family")
     parser.add_argument("--input-size", type=int, default=96, help="pixels, for users")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 (older processors)")
     return parser.parse_args()
 
 
 def main() -> None:
     options = read_options()
-    options.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
+    begin(options)
     run = start(options)
-    for line in pretrain(run):
-        print(line, flush=True)
-        if options.log:
-            with options.log.open("a") as log:
-                log.write(line + "\n")
+    tell(pretrain(run), options.log)
     export(run.student.encoder, options.out / "encoder", options.input_size)
 
 

@@ -14,37 +14,26 @@ No outside data. DIR receives checkpoints (running the command again resumes) an
 """
 
 import argparse
-from pathlib import Path
 
-import torch
+from running import begin, options_of, tell
 from worlds.learning import pretrain, start
 from worlds.network import export
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints, network/")
-    parser.add_argument("--log", type=Path, help="file that lines are appended to")
+    parser = options_of(__doc__ or "", "checkpoints, network/")
     parser.add_argument("--minutes", type=float, default=70.0, help="the rate falls by the clock")
     parser.add_argument("--steps", type=int, help="so many steps, whatever the time: repeatable")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=32, help="pictures")
     parser.add_argument("--learning-rate", type=float, default=1.2e-3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--float32", action="store_true", help="no bfloat16 (older processors)")
     return parser.parse_args()
 
 
 def main() -> None:
     options = read_options()
-    options.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
+    begin(options)
     run = start(options)
-    for line in pretrain(run):
-        print(line, flush=True)
-        if options.log:
-            with options.log.open("a") as log:
-                log.write(line + "\n")
+    tell(pretrain(run), options.log)
     export(run.pupil, options.out / "network")
 
 

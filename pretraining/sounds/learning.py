@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from running import keep, take_up
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import WhisperConfig, WhisperModel
@@ -148,19 +150,15 @@ class Run:
         self.step += 1
 
     def save(self) -> None:
-        """Written beside and moved into place: a kill leaves the last whole checkpoint."""
-        state = {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
-        path = self.options.out / "checkpoint.pt"
-        torch.save(state | {"step": self.step, "seconds": self.seconds}, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
+        clock = {"step": self.step, "seconds": self.seconds}
+        keep(self.options.out, self._parts(), clock)
 
     def resume(self) -> None:
-        path = self.options.out / "checkpoint.pt"
-        if path.exists():
-            state = torch.load(path, weights_only=True)
-            self.student.load_state_dict(state["student"])
-            self.optimizer.load_state_dict(state["optimizer"])
+        if state := take_up(self.options.out, self._parts()):
             self.step, self.seconds = state["step"], state["seconds"]
+
+    def _parts(self) -> dict[str, Any]:
+        return {"student": self.student, "optimizer": self.optimizer}
 
 
 def start(options: argparse.Namespace) -> Run:

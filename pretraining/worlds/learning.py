@@ -5,8 +5,10 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from running import keep, take_up
 from torch import nn
 
 from worlds.lessons import lesson
@@ -61,22 +63,15 @@ class Run:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def save(self) -> None:
-        """Written beside and moved into place: a kill leaves the last whole checkpoint."""
-        state = {"pupil": self.pupil.state_dict(), "optimizer": self.optimizer.state_dict()}
-        path = self.options.out / "checkpoint.pt"
-        torch.save(state | self._clock(), path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)
-
-    def _clock(self) -> dict[str, float]:
-        return {"step": self.step, "seconds": self.seconds, "busy": self.busy}
+        clock = {"step": self.step, "seconds": self.seconds, "busy": self.busy}
+        keep(self.options.out, self._parts(), clock)
 
     def resume(self) -> None:
-        path = self.options.out / "checkpoint.pt"
-        if path.exists():
-            state = torch.load(path, weights_only=True)
-            self.pupil.load_state_dict(state["pupil"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.seconds, self.busy = (state[k] for k in ("step", "seconds", "busy"))
+        if state := take_up(self.options.out, self._parts()):
+            self.step, self.seconds, self.busy = state["step"], state["seconds"], state["busy"]
+
+    def _parts(self) -> dict[str, Any]:
+        return {"pupil": self.pupil, "optimizer": self.optimizer}
 
 
 def start(options: argparse.Namespace) -> Run:
