@@ -5,7 +5,6 @@ encoders learned from the training rows: vocabularies' numbers, an in-context en
 `README.md`, the model card. Pretrained weights are named with their hash, not copied.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -35,6 +34,7 @@ from multiadapt.folders import (
     movable,
     read_config,
     read_tensors,
+    write_config,
     write_tensors,
     write_whole,
 )
@@ -116,7 +116,7 @@ def _write(fitted: Fitted, folder: Path, kind: str | None) -> None:
     write_tensors(fitted.model.trained_state(), folder / "adapter.safetensors")
     write_tensors(context, folder / "context.safetensors")
     config = ({} if kind is None else {"kind": kind}) | _describe(fitted, learned)
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_config(config, folder)
     sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir())}
     (folder / "README.md").write_text(card(config, fitted.model.parts(), sizes), encoding="utf-8")
 

@@ -22,6 +22,7 @@ from multiadapt.types import Column
 __all__ = [
     "GOLDEN_SEED",
     "TOLERANCE",
+    "check_format",
     "check_golden",
     "check_kind",
     "check_place",
@@ -30,8 +31,10 @@ __all__ = [
     "golden_cells",
     "holding",
     "movable",
+    "network",
     "read_config",
     "read_tensors",
+    "write_config",
     "write_tensors",
     "write_whole",
 ]
@@ -124,6 +127,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _json(folder / "config.json")
 
 
+def check_format(folder: Path, config: Mapping[str, Any], what: str, known: int) -> None:
+    """ArtifactError: `what` the folder holds is of another format than this version reads."""
+    if config.get("format") != known:
+        raise ArtifactError(
+            f"{folder} holds {what} of format {config.get('format')!r}; this version ({__version__}) "
+            f"reads format {known}"
+        )
+
+
+def write_config(config: Mapping[str, Any], folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
 @contextlib.contextmanager
 def damaged(folder: Path) -> Iterator[None]:
     """What a file that somebody changed leads to, said as that."""
@@ -144,6 +160,17 @@ def movable(folder: Path, what: str, place: str) -> Iterator[None]:
         raise ArtifactError(
             f"{what} of {folder} cannot be opened: {error}. Where it has moved, name its place: {place}"
         ) from error
+
+
+@contextlib.contextmanager
+def network(folder: Path, *, moved: bool) -> Iterator[None]:
+    """Opening the one network of a saved model; `moved`: the user has named its place.
+
+    Then a SpecError tells what is wrong with that, and not that the folder is damaged.
+    """
+    files = contextlib.nullcontext() if moved else damaged(folder)
+    with files, movable(folder, "the network", "load(folder, backbone=...)"):
+        yield
 
 
 def check_weights(whose: str, saved: Mapping[str, Any], now: Origin, place: str) -> None:

@@ -1,7 +1,5 @@
 """Save and load retrievers: a folder as `artifact` writes it, with the trained tensors only."""
 
-import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,18 +17,19 @@ from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
-from multiadapt.errors import ArtifactError
 from multiadapt.folders import (
     GOLDEN_SEED,
     TOLERANCE,
+    check_format,
     check_golden,
     check_kind,
     check_weights,
     damaged,
     golden_cells,
-    movable,
+    network,
     read_config,
     read_tensors,
+    write_config,
     write_tensors,
     write_whole,
 )
@@ -62,16 +61,10 @@ def load_retriever(
     folder = Path(folder)
     config = read_config(folder)
     check_kind(folder, config, "retriever")
-    if config.get("format") != FORMAT:
-        raise ArtifactError(
-            f"{folder} holds a retriever of format {config.get('format')!r}; this version "
-            f"({__version__}) reads format {FORMAT}"
-        )
+    check_format(folder, config, "a retriever", FORMAT)
     with damaged(folder):
         plan = _plan(config, backbone)
-    # With a backbone of the user's own, a SpecError tells what is wrong with that.
-    files = contextlib.nullcontext() if backbone is not None else damaged(folder)
-    with files, movable(folder, "the network", "load(folder, backbone=...)"):
+    with network(folder, moved=backbone is not None):
         model = model_of(plan, config["rows"])
     with damaged(folder):
         fitted = _rebuilt(folder, config, plan, model)
@@ -114,7 +107,7 @@ def _write(fitted: FittedRetriever, folder: Path) -> None:
             **_lists(_golden(fitted)),
         },
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_config(config, folder)
     (folder / "README.md").write_text(_card(fitted, config), encoding="utf-8")
 
 

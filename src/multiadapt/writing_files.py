@@ -1,7 +1,5 @@
 """Save and load answerers and captioners: a folder as `artifact` writes it, with the trained tensors only."""
 
-import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,14 +19,16 @@ from multiadapt.errors import ArtifactError
 from multiadapt.folders import (
     GOLDEN_SEED,
     TOLERANCE,
+    check_format,
     check_golden,
     check_kind,
     check_weights,
     damaged,
     golden_cells,
-    movable,
+    network,
     read_config,
     read_tensors,
+    write_config,
     write_tensors,
     write_whole,
 )
@@ -60,16 +60,10 @@ def load_writer(
     folder = Path(folder)
     config = read_config(folder)
     check_kind(folder, config, kind)
-    if config.get("format") != FORMAT:
-        raise ArtifactError(
-            f"{folder} holds a model for {kind} of format {config.get('format')!r}; this version "
-            f"({__version__}) reads format {FORMAT}"
-        )
+    check_format(folder, config, f"a model for {kind}", FORMAT)
     with damaged(folder):
         plan = _plan(config, backbone)
-    # With a backbone of the user's own, a SpecError tells what is wrong with that.
-    files = contextlib.nullcontext() if backbone is not None else damaged(folder)
-    with files, movable(folder, "the network", "load(folder, backbone=...)"):
+    with network(folder, moved=backbone is not None):
         model = model_of(plan)
     with damaged(folder):
         origin = model.encoder(plan.image).origin()
@@ -135,7 +129,7 @@ def _write(fitted: FittedWriter, folder: Path) -> None:
             "losses": _golden(fitted).tolist(),
         },
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    write_config(config, folder)
     (folder / "README.md").write_text(_card(fitted, config), encoding="utf-8")
 
 
