@@ -1,17 +1,22 @@
 """U2A on a table with numbers, words, texts and pictures, on tiny networks of the real architectures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from shell import call
 from tiny import make_transformer
 from tiny_text import TINY, WORDS, make_text_network
 
 from multiadapt import U2A, Frozen, MaskToken, MultimodalRegressor, Training, load
 from multiadapt.adapters.lora import LoRA
 from multiadapt.errors import SpecError
+from multiadapt.folding import folded
 from multiadapt.fusion.attention import Attention
 from multiadapt.methods._base import Method
 
@@ -144,6 +149,28 @@ def test_folded_it_predicts_the_same_and_unfolds_to_the_same_bits(noted, photos,
     after = model.fitted_.model.state_dict()
     assert all(torch.equal(t, after[n]) for n, t in before.items())
     assert model.predict(noted).equals(expected)
+
+
+def test_the_shell_predicts_with_low_rank_updates_in_the_weights(
+    noted, photos, networks, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fit(noted, photos, networks, training=Training(epochs=2, learning_rate=0.05))
+    model.save(tmp_path / "model")
+    noted.to_csv(tmp_path / "table.csv", index=False)
+    layers: list[int] = []
+
+    @contextmanager
+    def counted(*given: Any) -> Iterator[int]:
+        with folded(*given) as count:
+            layers.append(count)
+            yield count
+
+    monkeypatch.setattr("multiadapt.multimodal.folded", counted)
+    out = tmp_path / "p.csv"
+    call("predict", tmp_path / "model", tmp_path / "table.csv", "--out", out, "--root", photos)
+    found = pd.read_csv(out)["prediction"]
+    np.testing.assert_allclose(found, model.predict(noted), rtol=1e-4)
+    assert layers[0] > 0
 
 
 def test_adapters_leave_as_files_of_peft_and_come_back(noted, photos, networks, tmp_path) -> None:

@@ -52,7 +52,8 @@ def predict(
     """Predict every row of TABLE with MODEL, a folder that fit made.
 
     The rows keep their order. `row` counts from 0; `prediction` is what the model predicts, for
-    several labels one column of zeros and ones each.
+    several labels one column of zeros and ones each. LoRA and its kin are put into the frozen weights
+    before the first row, so that predicting costs no more than the bare encoders; rounding differs.
     """
     _predict(model, table, out, chunk, proba=proba, keep=keep, given=given)
 
@@ -68,13 +69,15 @@ def _predict(
     root = given["root"] or path.parent
     mask = None if given["mask"] is None else opened(given["mask"])
     with Chunks(path, out, chunk, keep) as chunks:
-        fitted = load(folder, encoders=given["encoder"], device=given["device"]).fitted_
+        model = load(folder, encoders=given["encoder"], device=given["device"])
+        fitted = model.fitted_
         if proba and fitted.target.kind == "regression":
             raise SpecError("a regression has no probabilities; leave --proba out")
-        for rows, start in chunks:
-            masked = rows if mask is None else apply(rows, fitted.schema, mask, start)
-            answer = fitted.answer(masked, root, given["on_error"], given["empty"])
-            chunks.write(_columns(fitted.target, answer.scores, proba=proba))
+        with model.folded():
+            for rows, start in chunks:
+                masked = rows if mask is None else apply(rows, fitted.schema, mask, start)
+                answer = fitted.answer(masked, root, given["on_error"], given["empty"])
+                chunks.write(_columns(fitted.target, answer.scores, proba=proba))
         if mask is not None:
             mask.check_rows(chunks.rows)
 
