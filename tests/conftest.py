@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 from shop import make_shop
+from squares import make_squares
 from tiny import make_network, make_table
 
 torch.set_num_threads(1)
@@ -44,6 +45,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tiny")
     make_table(root).to_parquet(root / "table.parquet")
     return root
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the coloured squares that `squares()` names. Do not write into it."""
+    return make_squares(tmp_path_factory.mktemp("squares"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from squares import BLIP, COLOURS, QUICK, make_squares, squares
+from squares import BLIP, COLOURS, QUICK, squares
 from tiny_text import make_tokenizer
 from torch import Tensor
 
@@ -40,11 +40,6 @@ from multiadapt.writing_files import read_donor
 
 ROLES = {"image": "photo", "question": "question", "answer": "answer"}
 SMALL = UniAdapter(Unified(r=4))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_squares(tmp_path_factory.mktemp("squares"))
 
 
 @pytest.fixture(scope="module")

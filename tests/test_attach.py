@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from multiadapt.attach import Adapter, attach, running
+from multiadapt.attach import Adapter, attach, resting, running
 from multiadapt.types import Site
 
 
@@ -90,6 +90,17 @@ def test_outside_a_run_the_network_is_untouched(x):
     assert torch.equal(net(x), before)
     assert torch.equal(live(net, x, "another"), before)
     assert torch.equal(net(x), before)
+
+
+def test_at_rest_the_network_is_untouched_and_afterwards_it_is_live_again(x):
+    net = Net()
+    before = net(x)
+    attach(net, {site("first"): Shift(1.0), site("qkv", part=(0, 2)): Shift(2.0)})
+    corrected = live(net, x)
+    with resting():
+        assert torch.equal(live(net, x), before)
+    assert torch.equal(live(net, x), corrected)
+    assert not torch.equal(before, corrected)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])

@@ -282,7 +282,7 @@ def test_what_cannot_write_is_refused(table: pd.DataFrame, pictures: Path) -> No
     parts = open_blip("random:blip-tiny", "retrieval", None, None)
     photo = Stream("photo", "image", (Column("photo", "image", "told"),))
     with pytest.raises(EncoderError, match="no decoder that could write"):
-        CaptioningModel(parts, photo, "", SMALL, 0.1)
+        CaptioningModel(parts, BLIP.encoder(photo, parts), "", SMALL, 0.1)
 
 
 def test_the_network_stays_in_evaluation_mode(fitted: Captioner) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from squares import COLOURS, make_squares, squares
+from squares import COLOURS, squares
 from tiny_clip import make_clip, make_siglip
 
 from multiadapt import Captioner, Dual, QuestionAnswerer, Training, UniAdapter, Unified, load
@@ -19,11 +19,6 @@ ROLES = {"image": "photo", "question": "question", "answer": "answer"}
 QUICK = Training(epochs=1, batch_size=16, learning_rate=3e-3, patience=None)
 SMALL = UniAdapter(Unified(r=4))
 WORDS = dict(zip(COLOURS, ("w8", "w9", "w10"), strict=True))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_squares(tmp_path_factory.mktemp("squares"))
 
 
 @pytest.fixture(scope="module")

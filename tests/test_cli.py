@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from inspect import signature
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from shell import call
+from tiny_text import make_text_network
 
 import multiadapt
 from multiadapt.cli import main
@@ -545,6 +547,9 @@ def retriever(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
         "--set", "adapter.r=4", "--out", folder / "model",
     )  # fmt: skip
     assert "heads" in done.stdout
+    assert re.search(
+        r"epoch; after epoch 1: loss \S+, mean R@1 of both ways by similarity", done.stdout
+    )
     return folder / "model", folder / "pairs.csv"
 
 
@@ -564,6 +569,49 @@ def test_a_retriever_is_fitted_indexed_and_searched(
     call("embed", model, table, "--side", "query", "--out", tmp_path / "words.parquet")
     vectors = np.stack(pd.read_parquet(tmp_path / "words.parquet")["vector"].to_list())
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_files_of_an_index_that_moved_are_found_in_the_folder_that_is_named(
+    retriever: tuple[Path, Path], photos: Path, tmp_path: Path
+) -> None:
+    model, table = retriever
+    shutil.copytree(photos, tmp_path / "before")
+    call("index", model, table, "--out", tmp_path / "index", "--root", tmp_path / "before")
+    words = ["search", model, tmp_path / "index", "blue number", "--json"]
+    found = call(*words).stdout
+    (tmp_path / "before").rename(tmp_path / "after")
+    done = call(*words, code=2)
+    assert "read again in" in done.stderr
+    assert "In the shell: --root DIRECTORY" in done.stderr
+    assert call(*words, "--root", tmp_path / "after").stdout == found
+
+
+def test_two_encoders_that_moved_are_named_one_by_one(
+    retriever: tuple[Path, Path], photos: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    make_text_network(
+        texts, "Bert", hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24, vocab_size=60, max_position_embeddings=24,
+    )  # fmt: skip
+    table, model = retriever[1], tmp_path / "model"
+    sides = ["--encoder", "image=starter", "--encoder", f"text={texts}", "--device", "cpu"]
+    pair = ["--task", "retrieval", "--query", "words", "--find", "front", "--method", "frozen"]
+    once = ["--set", "training.epochs=1", "--validation", 0, "--quiet", "--out", model]
+    call("fit", table, *pair, *sides, *once, "--root", photos)
+    texts = texts.rename(tmp_path / "elsewhere")
+    there = ["--encoder", f"text={texts}", "--root", photos, "--device", "cpu"]
+    done = call("index", model, table, "--out", tmp_path / "index", "--root", photos, code=2)
+    assert "in the shell: --encoder NAME=SOURCE" in done.stderr
+    call("index", model, table, "--out", tmp_path / "index", *there)
+    found = call("search", model, tmp_path / "index", "blue", *there[:2], "--json")
+    assert len(json.loads(found.stdout)["found"]) == 10
+    call("embed", model, table, "--out", tmp_path / "photos.parquet", *there)
+    assert "r@10" in call("evaluate", model, table, *there).stdout
+    call("inspect", model, *there[:2])
+    done = call("embed", model, table, "--out", "o.parquet", *there, "--backbone", texts, code=2)
+    assert "where one network has moved, or --encoder where one of two has, not both" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -653,7 +701,8 @@ def test_inspect_shows_what_finds_what(retriever: tuple[Path, Path]) -> None:
         (["search", "FITTED", "index", "blue"], "holds a model for the rows of tables, not a retriever"),
         (["evaluate", "FITTED", "TABLE", "--backbone", "x"], "--backbone goes with a retriever"),
         (["inspect", "FITTED", "--backbone", "x"], "name moved encoders with --encoder"),
-        (["inspect", "MODEL", "--encoder", "image=x"], "name its place with --backbone"),
+        (["inspect", "MODEL", "--encoder", "image=x"],
+         "one network reads both columns: .*in the shell: --backbone SOURCE"),
         (["inspect", "--method", "full", "--backbone", "x"], "goes with a saved MODEL"),
     ],
 )  # fmt: skip

@@ -58,6 +58,7 @@ def test_fit_prints_what_is_trained_and_saves(shop: Path, tmp_path: Path) -> Non
     words = [*ASKED, *BLIP, *recipe, "--method", "lora", "--validation", 0, "--out", tmp_path / "m"]
     done = call("fit", shop / "table.csv", *words, "--resume")
     assert re.search(r"adapters decoder +[\d,]+ +0", done.stdout)
+    assert "validation" not in done.stdout
     assert "8 of 24 answers, 1 different ones, are outside the list of 2" in done.stderr
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert (config["kind"], config["method"]["name"]) == ("answering", "lora")
@@ -70,7 +71,9 @@ def test_a_captioner_begins_with_what_an_answerer_learned(
     shop: Path, answerer: Path, tmp_path: Path
 ) -> None:
     begun = ["--init-from", answerer, "--set", "task.prompt=a photo of", "--out", tmp_path / "m"]
-    call("fit", shop / "table.csv", *SAID, *BLIP, *SMALL, *begun, "--quiet")
+    done = call("fit", shop / "table.csv", *SAID, *BLIP, *SMALL, *begun, "--quiet")
+    said = r"validation on \d+ rows, which chose the epoch; after epoch [12]: loss [\d.]+$"
+    assert re.search(said, done.stdout, re.MULTILINE)
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert config["info"]["taken_over"] > 0
     assert config["options"]["prompt"] == "a photo of"
@@ -82,13 +85,15 @@ def test_a_table_is_told_in_order_and_as_in_python(
     command, model = written
     suffix = ".parquet" if command == "answer" else ".jsonl"
     out = tmp_path / f"said{suffix}"
-    how = ["--beams", 1, "--max-length", 5, "--chunk", 10, "--device", "cpu"]
+    how = ["--how", "beam", "--beams", 1, "--max-length", 5, "--chunk", 10, "--device", "cpu"]
     call(command, model, shop / "table.csv", "--out", out, *how)
     found = pd.read_parquet(out) if command == "answer" else pd.read_json(out, lines=True)
     assert list(found) == ["row", "prediction"]
     assert found["row"].tolist() == list(range(24))
     kind = QuestionAnswerer if command == "answer" else Captioner
-    expected = kind.load(model, device="cpu").predict(shop / "table.csv", beams=1, max_length=5)
+    expected = kind.load(model, device="cpu").predict(
+        shop / "table.csv", how="beam", beams=1, max_length=5
+    )
     assert found["prediction"].tolist() == expected.tolist()
 
 
@@ -171,6 +176,8 @@ def test_a_head_over_answers_is_fitted_asked_measured_and_shown(shop: Path, tmp_
     words = [*ASKED, "--backbone", clip, *recipe, "--method", "frozen", "--out", tmp_path / "m"]
     done = call("fit", shop / "table.csv", *words)
     assert re.search(r"^ *head +[\d,]+ +0$", done.stdout, re.MULTILINE)
+    assert "rows, which chose the epoch; 95 % intervals:" in done.stdout
+    assert re.search(r"^exact_match +\S+ +\S+ +\S+$", done.stdout, re.MULTILINE)
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert config["training"]["learning_rate"] == 1e-3  # a new head's own, not a decoder's
     said = call("answer", tmp_path / "m", shop / "red-0.png", "colour?")
@@ -181,7 +188,12 @@ def test_a_head_over_answers_is_fitted_asked_measured_and_shown(shop: Path, tmp_
     told = json.loads(call("inspect", tmp_path / "m", "--backbone", clip, "--json").stdout)
     assert set(told["encoders"]) == {"photo", "question"}
     both = ["--encoder", f"image={clip}", "--encoder", "text=random:bert-tiny"]
-    call("fit", shop / "table.csv", *ASKED, *both, *recipe, "--method", "frozen")
+    both += ["--method", "frozen", "--out", tmp_path / "b"]
+    call("fit", shop / "table.csv", *ASKED, *both, *recipe)
+    there = clip.rename(tmp_path / "there")
+    say = ["answer", tmp_path / "b", shop / "red-0.png", "colour?"]
+    assert call(*say, "--encoder", f"image={there}").stdout.strip() in COLOURS
+    there.rename(clip)
     done = call(
         "fit", shop / "table.csv", *ASKED, "--backbone", clip, "--set", "task.answers=none", code=2
     )
@@ -220,13 +232,20 @@ def test_a_network_that_has_moved_is_named(answerer: Path, shop: Path, tmp_path:
         (["answer", "MODEL", "TABLE", "colour?", "--out", "o.csv"], "questions stand in a column"),
         (["answer", "MODEL", "PHOTO"], "ask a QUESTION about it"),
         (["answer", "MODEL", "PHOTO", "colour?", "--out", "o.csv"], "--out goes with a table"),
-        (["answer", "MODEL", "nowhere.png", "colour?"], r"there is no picture nowhere\.png"),
-        (["answer", "MODEL", "nowhere.png"], r"there is no picture nowhere\.png"),
+        (["answer", "MODEL", "nowhere.png", "colour?"], r"there is no picture or clip nowhere\.png"),
+        (["answer", "MODEL", "nowhere.png"], r"there is no picture or clip nowhere\.png"),
         (["answer", "MODEL", "asked.jsonl"], r"asked\.jsonl: a table must be one of \.csv"),
         (["answer", "MODEL", "TABLE", "--out", "o.txt"], "results must go to .csv"),
         (["answer", "MODEL", "TABLE", "--out", "o.csv", "--keep", "phto"], "did you mean 'photo'"),
         (["answer", "MODEL", "PHOTO", "colour?", "--how", "beam", "--max-length", "64"],
          r"max_length must be in 1\.\.63.*in the shell: --max-length"),
+        (["answer", "MODEL", "PHOTO", "colour?", "--beams", "2", "--seed", "1"],
+         "--how rank, the default of this model, has no use for --beams and --seed: it takes --k"),
+        (["answer", "MODEL", "TABLE", "--out", "o.csv", "--how", "beam", "--top-p", ".5", "--k", "3"],
+         "--how beam has no use for --top-p and --k: it takes --beams and --max-length"),
+        (["caption", "MODEL", "PHOTO", "--seed", "3"], "--how beam has no use for --seed"),
+        (["caption", "MODEL", "PHOTO", "--how", "nucleus", "--beams", "3"],
+         "--how nucleus has no use for --beams: it takes --top-p and --max-length and --seed"),
         (["caption", "MODEL", "PHOTO"], "holds an answerer of questions, not a captioner; .* and answer"),
         (["predict", "MODEL", "TABLE", "--out", "o.csv"], "holds an answerer of questions, not a model"),
         (["evaluate", "MODEL", "TABLE", "--label", "answer"], "no use for --label"),

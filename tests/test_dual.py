@@ -113,6 +113,22 @@ def test_width_or_other_encoders_make_projections_new(saved: Any, tmp_path: Path
     assert warm.heads.temperature.item() == pytest.approx(0.2)
 
 
+def test_new_projections_hide_some_of_what_they_read_in_training_alone(saved: Any) -> None:
+    folder, _ = saved
+    image, text = ImageEncoder(str(folder)), TextEncoder(str(folder))
+    found = {}
+    for dropout in (None, 0.0):
+        wide = model(image, text, width=9, dropout=dropout).heads.projections[0]
+        ones = torch.ones(200, wide.in_features)  # type: ignore[union-attr]
+        still, moved = wide.eval()(ones), wide.train()(ones)
+        assert torch.equal(still[0], still[1])
+        found[dropout] = torch.equal(still, moved)
+        torch.testing.assert_close(moved.mean(0), still.mean(0), rtol=0, atol=0.5)
+    assert found == {None: False, 0.0: True}
+    with pytest.raises(SpecError, match=r"dropout=0\.1 is of new projections, and this network has"):
+        model(image, text, dropout=0.1)
+
+
 @torch.no_grad()
 def test_a_clip_of_one_picture_repeated_is_that_picture(saved: Any) -> None:
     folder, _ = saved
@@ -158,3 +174,5 @@ def test_impossible_options_are_named() -> None:
         Dual({"text": TextEncoder("somewhere")}, width=0)
     with pytest.raises(SpecError, match=r"temperature must be above 0, got 0\.0"):
         Dual({"text": TextEncoder("somewhere")}, temperature=0.0)
+    with pytest.raises(SpecError, match=r"dropout must be at least 0 and below 1, got 1\.0"):
+        Dual({"text": TextEncoder("somewhere")}, dropout=1.0)

@@ -1,5 +1,7 @@
 """Retrieval from a table of pairs: captions of coloured squares, through a tiny BLIP and through two encoders."""
 
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +18,17 @@ from multiadapt import (
     CrossModalRetriever,
     Dual,
     Frozen,
+    ImageEncoder,
     TextEncoder,
     Training,
     UniAdapter,
     Unified,
+    retrieving,
 )
 from multiadapt.adapted import unique
 from multiadapt.crossmodal import _retrieval
 from multiadapt.crossmodal._blip import open_blip
+from multiadapt.crossmodal._choice import moved
 from multiadapt.crossmodal._known import Known, Queue
 from multiadapt.crossmodal._matching import logits, two_stage
 from multiadapt.crossmodal._pairs import CellFeed, Excerpt, paired
@@ -31,8 +36,9 @@ from multiadapt.crossmodal._retrieval import RetrievalModel, _cross_entropy, _dr
 from multiadapt.data.reading import Reading
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError
 from multiadapt.retriever import _warn_worse
-from multiadapt.retrieving import Part, _divided
+from multiadapt.retrieving import FittedRetriever, Part, Protocol, _divided, model_of
 from multiadapt.spec import names, resolve
+from multiadapt.tasks._retrieval_metrics import best_ranks, relevance
 from multiadapt.types import Column, Inputs, Stream
 
 COLOURS = {"w7": (220, 30, 30), "w8": (30, 200, 40), "w9": (40, 60, 230), "w10": (230, 220, 40)}
@@ -127,6 +133,46 @@ def test_evaluate_tells_zero_shot_beside_and_the_pool(
     assert set(found.loc["caption to photo"]["pool"]) == {10}
     assert found["protocol"].str.contains("nearest 4 by match logit").all()
     assert (found["low"] <= found["value"]).all()
+
+
+@pytest.mark.parametrize("method", ["uniadapter", "lora", "ia3", "bitfit"])
+def test_the_network_before_training_is_the_one_in_memory_bit_for_bit(
+    method: str, table: pd.DataFrame, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But where its own parameters were trained: those it was opened with are gone."""
+    model = retriever(method=method, training=QUICK.with_params(epochs=1, learning_rate=0.1)).fit(
+        table.iloc[:24], query="caption", target="photo", root=pictures
+    )
+    fitted, frame = model.fitted_, table.iloc[:8]
+    trained = {side: fitted.vectors(frame, side, pictures) for side in ("query", "target")}
+    anew = FittedRetriever(fitted.plan, model_of(fitted.plan, fitted.model.rows))
+    opened: list[object] = []
+    real = retrieving.model_of
+    monkeypatch.setattr(retrieving, "model_of", lambda *a: (opened.append(a), real(*a))[1])
+    protocol = Protocol(k=3)
+    with fitted.base() as base:
+        for side in ("query", "target"):
+            vectors = anew.vectors(frame, side, pictures)
+            np.testing.assert_array_equal(base.vectors(frame, side, pictures), vectors)
+            assert not np.allclose(
+                vectors, fitted.vectors(frame, side, pictures)
+            )  # no adapters yet
+        both = (one.measure(frame, pictures, protocol, 0) for one in (base, anew))
+        for mine, theirs in zip(*both, strict=True):
+            np.testing.assert_array_equal(mine.ranks, theirs.ranks)
+    assert len(opened) == (method == "bitfit")
+    np.testing.assert_array_equal(fitted.vectors(frame, "query", pictures), trained["query"])
+
+
+def test_a_network_that_rests_in_one_thread_is_live_in_another(
+    fitted: CrossModalRetriever, table: pd.DataFrame
+) -> None:
+    inner = fitted.fitted_
+    live = inner.vectors(table.iloc[:3], "query", None)
+    with inner.base() as base, ThreadPoolExecutor(1) as other:
+        there = other.submit(inner.vectors, table.iloc[:3], "query", None).result()
+        assert not np.array_equal(base.vectors(table.iloc[:3], "query", None), live)
+    np.testing.assert_array_equal(there, live)
 
 
 def test_the_cross_modal_pass_only_reorders_the_nearest(
@@ -317,6 +363,15 @@ def test_without_a_teacher_nothing_is_queued(
     inner = model.fit(table, query="caption", target="photo", root=pictures).fitted_.model
     assert inner.teacher == {}
     assert inner.queue.state() == {}
+
+
+@pytest.mark.parametrize("idle", [{"queue": 64}, {"distill": 0.1}])
+def test_what_a_teacher_says_is_not_asked_for_without_one(idle: dict[str, float]) -> None:
+    with pytest.raises(SpecError, match=f"needs momentum, got {next(iter(idle))}=.* momentum=None"):
+        Contrast(momentum=None, **idle)  # type: ignore[arg-type]
+    plain = Contrast(momentum=None)
+    assert Contrast.from_dict(plain.to_dict()) == plain
+    assert Contrast(momentum=None, queue=0, distill=0.0)
 
 
 @pytest.mark.parametrize("gap", [None, "", float("nan")])
@@ -645,7 +700,8 @@ def test_a_pair_near_both_ways_is_matched_once() -> None:
         asked.extend(zip(query.tolist(), target.tolist(), strict=True))
         return logit[query, target]
 
-    forward, backward = two_stage(near, 3, 0.5, tell)
+    both = two_stage(near, 3, 0.5, tell)
+    forward, backward = (rows(0, n) for rows, n in zip(both, near.shape, strict=True))
     assert len(asked) == len(set(asked)) < 7 * 3 + 5 * 3
     for scores, own, told in ((forward, near, logit), (backward, near.T, logit.T)):
         for i in range(len(own)):
@@ -655,7 +711,50 @@ def test_a_pair_near_both_ways_is_matched_once() -> None:
             assert scores[i, rest].max() < scores[i, best].min()
             assert np.argsort(scores[i, rest]).tolist() == np.argsort(own[i, rest]).tolist()
     whole, _ = two_stage(near, 100, 0.0, lambda q, t: logit[q, t])
-    np.testing.assert_allclose(whole, logit)
+    np.testing.assert_allclose(whole(0, 7), logit)
+    np.testing.assert_array_equal(whole(2, 5), whole(0, 7)[2:5])
+
+
+def at_once(near: np.ndarray, told: np.ndarray, k: int, beta: float) -> np.ndarray:
+    """What `two_stage` gives one way, as one matrix."""
+    wide = near.astype(np.float64)
+    nearest = np.argpartition(-wide, min(k, wide.shape[1]) - 1, axis=1)[:, :k]
+    best = np.take_along_axis(told + beta * wide, nearest, axis=1)
+    behind = wide + best.min(1, keepdims=True) - wide.max(1, keepdims=True) - 1
+    np.put_along_axis(behind, nearest, best, axis=1)
+    return behind
+
+
+@pytest.mark.parametrize("k", [1, 9, 1000])
+def test_ranks_of_some_rows_at_a_time_are_those_of_the_whole_ties_included(k: int) -> None:
+    """Similarities and logits of few values tie everywhere; ties count against, in either way."""
+    rng = np.random.default_rng(k)
+    near = rng.integers(-4, 5, (300, 170)).astype(np.float32) / 4
+    told = rng.integers(-2, 3, near.shape).astype(np.float64)
+    related = relevance([[i % 170, (7 * i) % 170] for i in range(300)], 170)
+    forward, backward = two_stage(near, k, 0.5, lambda q, t: told[q, t])
+    for rows, whole, there in (
+        (forward, at_once(near, told, k, 0.5), related),
+        (backward, at_once(near.T, told.T, k, 0.5), related.turned()),
+    ):
+        expected = best_ranks(whole, there)
+        assert len(np.unique(whole)) < whole.size / 20
+        for block in (1, 37, 1000):
+            np.testing.assert_array_equal(best_ranks(rows, there, block=block), expected)
+
+
+def test_ranking_a_large_pool_holds_one_matrix_and_no_second() -> None:
+    near = np.random.default_rng(0).normal(size=(1500, 3000)).astype(np.float32)
+    there = relevance([[i] for i in range(1500)], 3000)
+    tracemalloc.start()
+    try:
+        both = two_stage(near, 8, 1.0, lambda q, t: near[q, t].astype(np.float64))
+        best_ranks(both[0], there, block=128)
+        best_ranks(both[1], relevance([[i % 1500] for i in range(3000)], 1500), block=128)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < near.nbytes
 
 
 def test_pairs_columns_and_hashes_are_made_once(
@@ -837,3 +936,68 @@ def test_cells_may_come_as_a_list_or_as_unique_gives_them(
 def test_ids_are_counted_before_anything_is_read(fitted: CrossModalRetriever) -> None:
     with pytest.raises(SpecError, match="each cell needs an id, got 1 ids for 2 cells"):
         fitted.index(["nowhere.png", "neither.png"], ids=["a"])
+
+
+def test_what_an_index_cannot_be_is_told_before_anything_is_read(
+    fitted: CrossModalRetriever,
+) -> None:
+    for options, says in (
+        ({"kind": "ivf", "nprob": 3}, r"no options \['nprob'\]; it has effort"),
+        ({"dtype": "int8"}, "dtype must be float32 or float16"),
+        ({"kind": "tree"}, "kind must be one of exact"),
+    ):
+        with pytest.raises(SpecError, match=says):
+            fitted.index(["nowhere.png"], **options)  # type: ignore[arg-type]
+
+
+def test_equal_cells_under_one_name_are_kept_once(
+    fitted: CrossModalRetriever, table: pd.DataFrame, pictures: Path
+) -> None:
+    named = table.iloc[[0, 1, 2, 3, 0]].assign(name=[7, 7, "a", "b", 7])
+    index = fitted.index(named, named["name"].tolist(), root=pictures)
+    assert list(index.ids) == [7, "a", "b"]
+    assert index.sources is not None
+    assert index.sources.cells == {7: "w7-0.png", "a": "w7-1.png", "b": "w7-1.png"}
+    with pytest.raises(CellError, match="an id must stand once; 7 stands 2 times"):
+        fitted.index(named, [7, 7, 7, "b", 7], root=pictures)
+    with pytest.raises(CellError, match="id 1: an id must be text or a whole number, got float"):
+        fitted.index(named, [7, float("nan"), 1, 2, 3], root=pictures)  # type: ignore[list-item]
+
+
+def test_moved_encoders_keep_their_options(
+    table: pd.DataFrame, pictures: Path, minilm: Path, tmp_path: Path
+) -> None:
+    """Only what has moved is named, by modality or column, and its width, token limit and so on stay."""
+    own = {
+        "photo": ImageEncoder("starter", size=32),
+        "text": TextEncoder(str(minilm), max_length=9),
+    }
+    model = retriever(
+        method="frozen", backbone=Dual(own, width=8), training=Training(epochs=1), validation=0.0
+    ).fit(table.iloc[:8], query="caption", target="photo", root=pictures)
+    model.save(tmp_path / "model")
+    minilm = minilm.rename(tmp_path / "elsewhere")
+    try:
+        with pytest.raises(
+            ArtifactError, match=r"name its place: load\(folder, backbone=\{\.\.\.\}\)"
+        ):
+            CrossModalRetriever.load(tmp_path / "model", device="cpu")
+        for place in ({"text": str(minilm)}, {"caption": str(minilm), "image": "starter"}):
+            again = CrossModalRetriever.load(tmp_path / "model", backbone=place, device="cpu")
+            assert again.embed(["w7"], "query").shape == (1, 8)
+            np.testing.assert_array_equal(
+                again.embed(["w7"], "query"), model.embed(["w7"], "query")
+            )
+        with pytest.raises(
+            SpecError, match=r"backbone names \['audio'\]; this model has .*caption"
+        ):
+            CrossModalRetriever.load(tmp_path / "model", backbone={"audio": "x"}, device="cpu")
+    finally:
+        minilm.rename(own["text"].source)
+
+
+def test_a_moved_blip_keeps_its_options(fitted: CrossModalRetriever) -> None:
+    saved = Blip("starter", size=48, first="enc", frames=3, revision="main")
+    assert moved(saved, streams(), "there") == saved.with_params(source="there", revision=None)
+    with pytest.raises(SpecError, match=r"one network reads both columns: .*, got \{"):
+        moved(saved, streams(), {"text": "there"})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multiadapt.errors import ArtifactError, CellError, ExtraError, SpecError
-from multiadapt.search import KINDS, Sources, build_index, open_index
+from multiadapt.search import KINDS, Sources, build_index, check_index, open_index
 from multiadapt.search import lance as lance_module
 from multiadapt.search.exact import BLOCK, PARTS, ExactIndex
 from multiadapt.search.faiss import FaissIndex
@@ -411,6 +411,16 @@ def test_options_that_do_not_exist_are_errors() -> None:
     for kind in EXTRAS:
         with pytest.raises(SpecError, match="effort must be at least 1, got 0"):
             build(kind, effort=0)
+
+
+def test_an_option_of_another_kind_is_named_with_those_there_are(kind: str) -> None:
+    known = "dtype" if kind == "exact" else "effort"
+    with pytest.raises(
+        SpecError, match=rf"kind '{kind}' has no options \['nprob'\]; it has {known}$"
+    ):
+        check_index(kind, {"nprob": 3})
+    with pytest.raises(SpecError, match=f"it has {known}$"):
+        build(kind, made_of="vectors")
 
 
 @pytest.mark.parametrize(("kind", "package"), [("hnsw", "FAISS"), ("lance", "LanceDB")])

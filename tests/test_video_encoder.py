@@ -32,6 +32,7 @@ from multiadapt import (
     MultimodalRegressor,
     PlainIA3,
     PlainLoRA,
+    TIAdapter,
     Training,
     VideoEncoder,
     load,
@@ -41,6 +42,7 @@ from multiadapt.cli import main
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._families._base import families
 from multiadapt.errors import CellError, EncoderError, SpecError
+from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.model import AdaptedModel, count_parts
 from multiadapt.spec import Spec, resolve
 from multiadapt.tasks.classification import Classification
@@ -441,7 +443,7 @@ def test_without_a_name_the_starter_is_used(
     assert np.isfinite(model.predict(table.drop(columns="way"))).all()
 
 
-@pytest.mark.parametrize("method", [PlainLoRA(), PlainIA3(), BitFit(), Houlsby()])
+@pytest.mark.parametrize("method", [PlainLoRA(), PlainIA3(), BitFit(), Houlsby(), TIAdapter()])
 @pytest.mark.parametrize("network", ["vit", "mae"])
 def test_adapters_reach_the_networks_inside(
     method: Any, network: str, vit: Path, folder: Path, films: Path, table: pd.DataFrame
@@ -453,6 +455,25 @@ def test_adapters_reach_the_networks_inside(
     inside = trained.get("adapters film", 0) + trained["encoder film"]
     assert inside > 0
     assert model.predict_proba(table).shape == (24, 2)
+
+
+@pytest.mark.parametrize("variant", ["embedding", "bc1", "bc2"])
+@pytest.mark.parametrize("source", ["cnn", "vit"])
+def test_ti_adapter_trains_in_clips_what_it_trains_in_pictures(
+    variant: Any, source: str, cnn: Path, vit: Path, films: Path, table: pd.DataFrame
+) -> None:
+    place = str({"cnn": cnn, "vit": vit}[source])
+    method, image = TIAdapter(ImageBranch(variant)), ImageEncoder(place)
+    pictures = image.build(Stream("film", "image", ()), image.open("classification"), "net")
+    wanted = sum(
+        p.numel() for a in set(method.adapters(pictures.sites()).values()) for p in a.parameters()
+    )
+    model = classifier(method, VideoEncoder(place, frames=2, pool="attention"), seed=0)
+    model.fit(table[["film", "way"]], label="way", root=films)
+    trained = model.parameters().set_index("part")["trainable"]
+    assert trained["adapters film"] == wanted > 0
+    sites = {site.role for site in model.fitted_.model.placed}
+    assert sites == {"pooled" if variant == "embedding" else "block"}
 
 
 @pytest.mark.parametrize("missing", ["zero", "token"])

@@ -1,4 +1,4 @@
-"""scikit-learn face of answering: questions about pictures."""
+"""scikit-learn face of answering: questions about pictures and clips."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -23,14 +23,14 @@ from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
 from multiadapt.tasks._answer_metrics import LEAST, Answered, answered, most_frequent, normalised
 from multiadapt.training import device_of
-from multiadapt.writing import Base, FittedWriter, blip_of, table_of, warn_outside
+from multiadapt.writing import Base, FittedWriter, frames_note, table_of, warn_outside
 from multiadapt.writing_files import load_writer
 
 __all__ = ["QuestionAnswerer"]
 
 
 class QuestionAnswerer(PictureToText):
-    """Answers questions about pictures, in words of its own or from a list.
+    """Answers questions about pictures or clips, in words of its own or from a list.
 
     A network without a decoder gets a new head over the answers, with a sigmoid for each that learns how
     right it is: by the VQA challenge's accuracy where at least four people answered, else by the share
@@ -41,8 +41,9 @@ class QuestionAnswerer(PictureToText):
             With a decoder there is no new head: "frozen" trains nothing and is the network as it is.
         backbone: a BLIP network with a decoder, or a network with two towers such as CLIP, by folder or hub
             name; or an encoder for each side by modality or column, such as {"text": "...", "image": "..."};
-            or a spec. "starter" is the small one inside the package; None: the hub's usual BLIP where there
-            is a network, else the starter.
+            or a spec, which also says how many frames of a clip are read, such as Blip("...", frames=8) or
+            VideoEncoder("...", frames=8). "starter" is the small one inside the package; None: the hub's usual
+            BLIP where there is a network, else the starter.
         training: the recipe.
         answers: the list that is ranked: "auto", the answers of the training rows; a list of one's own; or
             None, there is none and answers are written.
@@ -50,10 +51,10 @@ class QuestionAnswerer(PictureToText):
             and punctuation make no difference.
         smoothing: share of the loss in which every token is as good as the right one, where answers are
             written; None: 0.1.
-        validation: share of pictures held out for early stopping where no rows are given; 0: none.
+        validation: share of pictures or clips held out for early stopping where no rows are given; 0: none.
         on_error: "missing" treats an unreadable file as missing, which a row must not have: it is left out
             by you, or an error names it.
-        max_files: most pictures in one cell.
+        max_files: most pictures, or clips, in one cell.
         device: "cpu", "cuda" ...; None picks a GPU where there is one.
         memory: gigabytes of frozen computation that may be kept.
     """
@@ -94,7 +95,8 @@ class QuestionAnswerer(PictureToText):
         X: Source,
         y: None = None,
         *,
-        image: str,
+        image: str | None = None,
+        video: str | None = None,
         question: str,
         answer: str,
         val_data: Source = None,
@@ -108,7 +110,10 @@ class QuestionAnswerer(PictureToText):
         """Train on a table with one question a row.
 
         Args:
-            image, question: the columns of pictures and of questions.
+            image: the column of pictures.
+            video: in its place that of clips: films, folders of frames, or lists of pictures. It is never
+                guessed: such folders and lists look like other columns.
+            question: the column of questions.
             answer: the column of answers; a cell may hold those of several people, as a list or with ";"
                 between them, which then count by how many gave them.
             val_data: rows to stop early on.
@@ -121,7 +126,7 @@ class QuestionAnswerer(PictureToText):
             base: "other" takes over also what was trained on other base weights.
         """
         run = Run(val_data, split_column, root, time_limit, resume, init_from, base)
-        self._train(X, Wanted(image, question, answer), run)
+        self._train(X, Wanted.of(image, video, question, answer), run)
         return self
 
     def predict(
@@ -179,7 +184,7 @@ class QuestionAnswerer(PictureToText):
     ) -> pd.DataFrame:
         """Exact match, and the VQA challenge's soft accuracy where four or more people answered every row.
 
-        With 95 % bootstrap intervals over pictures.
+        With 95 % bootstrap intervals over pictures or clips.
 
         Args:
             where: such as "split=test".
@@ -202,13 +207,13 @@ class QuestionAnswerer(PictureToText):
             name: _measured(
                 _answers(one, table.frame, table.root, how, k, decoding),
                 truth,
-                distinct(table.frame[plan.image])[1].tolist(),
+                distinct(table.frame[plan.shown])[1].tolist(),
                 seed,
             )
             for name, one in models.items()
         }
         least = "vqa_accuracy" if "vqa_accuracy" in found["adapted"].estimates else "exact_match"
-        return table_of(found, least)
+        return table_of(found, least, frames_note(fitted.model, plan.shown))
 
     @staticmethod
     def load(
@@ -222,8 +227,7 @@ class QuestionAnswerer(PictureToText):
         if chooses(folder):
             fitted = load_chooser(folder, device_of(device), backbone)
         else:
-            spec = None if backbone is None else blip_of(backbone)
-            fitted = load_writer(folder, "answering", device_of(device), spec)
+            fitted = load_writer(folder, "answering", device_of(device), backbone)
             smoothing = fitted.plan.smoothing
         plan = fitted.plan
         model = QuestionAnswerer(
@@ -232,9 +236,9 @@ class QuestionAnswerer(PictureToText):
         model.fitted_ = fitted
         return model
 
-    def _network(self) -> BackboneSpec:
+    def _network(self, kind: Literal["image", "video"]) -> BackboneSpec:
         given = usual_blip("answering") if self.backbone is None else self.backbone
-        network = backbone_of(given)
+        network = backbone_of(given, kind)
         if isinstance(network, Dual) and self.smoothing is not None:
             raise SpecError(
                 "smoothing is of answers that are written; a head over a list has none: leave it out"
@@ -283,8 +287,7 @@ class QuestionAnswerer(PictureToText):
         return found
 
     def _check(self, frame: pd.DataFrame, answer: str | None = None) -> None:
-        plan = self._fit().plan
-        named = {plan.image: "image", cast(str, plan.question): "question"}
+        named = self._fit().plan.roles
         check_columns(frame, named if answer is None else {**named, answer: "answer"})
 
 
@@ -310,9 +313,9 @@ def _answers(
     return fitted.written(frame, root, decoding)
 
 
-def _measured(found: list[str], truth: list[list[str]], pictures: list[int], seed: int) -> Answered:
+def _measured(found: list[str], truth: list[list[str]], looked: list[int], seed: int) -> Answered:
     """By what several people said where there are enough of them, else by what most of them said."""
     if truth and min(map(len, truth)) >= LEAST:
-        return answered(found, truth, groups=pictures, seed=seed)
+        return answered(found, truth, groups=looked, seed=seed)
     most = [most_frequent(row, i) for i, row in enumerate(truth)]
-    return answered(found, most, groups=pictures, seed=seed)
+    return answered(found, most, groups=looked, seed=seed)

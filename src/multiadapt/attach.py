@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from multiadapt.types import Site
 
-__all__ = ["Adapter", "Attachment", "attach", "running"]
+__all__ = ["Adapter", "Attachment", "attach", "resting", "running"]
 
 
 class Adapter(nn.Module, ABC):
@@ -55,16 +55,27 @@ class _Call:
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("multiadapt_call", default=None)
+_REST: ContextVar[bool] = ContextVar("multiadapt_rest", default=False)
 
 
 @contextmanager
 def running(stream: str) -> Iterator[None]:
     """Inside, the adapters of `stream` are live; those of other streams on the same network are not."""
-    token = _CALL.set(_Call(stream))
+    token = _CALL.set(None if _REST.get() else _Call(stream))
     try:
         yield
     finally:
         _CALL.reset(token)
+
+
+@contextmanager
+def resting() -> Iterator[None]:
+    """Inside, no adapter is live, in this thread: a network says what it said before any was attached."""
+    token = _REST.set(True)
+    try:
+        yield
+    finally:
+        _REST.reset(token)
 
 
 class Attachment:

@@ -1,4 +1,4 @@
-"""scikit-learn face of captioning: a sentence about a picture."""
+"""scikit-learn face of captioning: a sentence about a picture or a clip."""
 
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,28 +15,28 @@ from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
 from multiadapt.tasks._caption_metrics import captioned
 from multiadapt.training import device_of
-from multiadapt.writing import Base, FittedWriter, blip_of, table_of
+from multiadapt.writing import Base, FittedWriter, blip_of, frames_note, table_of
 from multiadapt.writing_files import load_writer
 
 __all__ = ["Captioner"]
 
 
 class Captioner(PictureToText):
-    """Writes sentences about pictures.
+    """Writes sentences about pictures or clips.
 
     Args:
         method: what is trained in the frozen network; a spec, or a name such as "uniadapter", "lora". The
             network has no new head: "frozen" trains nothing and is the network as it is.
-        backbone: a BLIP network with a decoder by folder or hub name, or its spec.
-            "starter" is the small one inside the package; None: the hub's usual BLIP where there is a
-            network, else the starter.
+        backbone: a BLIP network with a decoder by folder or hub name, or its spec, which also says how many
+            frames of a clip are read, such as Blip("...", frames=8). "starter" is the small one inside the
+            package; None: the hub's usual BLIP where there is a network, else the starter.
         training: the recipe.
         prompt: what every caption begins with; its tokens are not learned, and not told with a caption.
         smoothing: share of the loss in which every token is as good as the right one.
-        validation: share of pictures held out for early stopping where no rows are given; 0: none.
+        validation: share of pictures or clips held out for early stopping where no rows are given; 0: none.
         on_error: "missing" treats an unreadable file as missing, which a row must not have: it is left out
             by you, or an error names it.
-        max_files: most pictures in one cell.
+        max_files: most pictures, or clips, in one cell.
         device: "cpu", "cuda" ...; None picks a GPU where there is one.
         memory: gigabytes of frozen computation that may be kept.
     """
@@ -75,7 +75,8 @@ class Captioner(PictureToText):
         X: Source,
         y: None = None,
         *,
-        image: str,
+        image: str | None = None,
+        video: str | None = None,
         caption: str,
         val_data: Source = None,
         split_column: str | None = None,
@@ -85,10 +86,12 @@ class Captioner(PictureToText):
         init_from: str | Path | None = None,
         base: Base = "same",
     ) -> "Captioner":
-        """Train on a table with one caption a row; several captions of a picture are several rows.
+        """Train on a table with one caption a row; several captions of a picture or clip are several rows.
 
         Args:
-            image, caption: the columns of pictures and of captions.
+            image: the column of pictures.
+            video: in its place that of clips: films, folders of frames, or lists of pictures.
+            caption: the column of captions.
             val_data: rows to stop early on.
             split_column: a column whose rows "train" are trained on and "val" validated on.
             root: folder that file paths are relative to; default the table's own.
@@ -99,7 +102,7 @@ class Captioner(PictureToText):
             base: "other" takes over also what was trained on other base weights.
         """
         run = Run(val_data, split_column, root, time_limit, resume, init_from, base)
-        self._train(X, Wanted(image, None, caption), run)
+        self._train(X, Wanted.of(image, video, None, caption), run)
         return self
 
     def predict(
@@ -122,7 +125,7 @@ class Captioner(PictureToText):
             max_length: most tokens that are written behind the prompt.
         """
         fitted, table = self._fit(), self._opened(X, root)
-        check_columns(table.frame, {fitted.plan.image: "image"})
+        check_columns(table.frame, fitted.plan.roles)
         decoding = Decoding(how, beams, top_p, max_length, seed)
         found = fitted.written(table.frame, table.root, decoding)
         return pd.Series(found, table.frame.index, dtype=object, name=fitted.plan.text)
@@ -138,9 +141,9 @@ class Captioner(PictureToText):
         root: str | Path | None = None,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L, with 95 % bootstrap intervals over pictures.
+        """CIDEr-D, BLEU-1 to BLEU-4 and ROUGE-L, with 95 % bootstrap intervals over pictures or clips.
 
-        Each different picture is captioned once; its rows' captions are its references.
+        Each different one is captioned once; its rows' captions are its references.
 
         Args:
             where: such as "split=test".
@@ -150,28 +153,27 @@ class Captioner(PictureToText):
         """
         fitted, table = cast(FittedWriter, self._fit()), self._opened(X, root, where)
         plan = fitted.plan
-        check_columns(table.frame, {plan.image: "image", plan.text: "caption"})
+        check_columns(table.frame, {**plan.roles, plan.text: "caption"})
         truth = said(cast(pd.Series, table.frame[plan.text]), several=False)
-        first, which = distinct(table.frame[plan.image])
+        first, which = distinct(table.frame[plan.shown])
         references: list[list[str]] = [[] for _ in first]
         for row, number in zip(truth, which, strict=True):
             references[number] += row
-        pictures = table.frame.iloc[first]
+        looked = table.frame.iloc[first]
         decoding = Decoding("beam", beams, max_length=max_length)
         models = {"adapted": fitted, **({"zero-shot": fitted.base()} if zero_shot else {})}
         found = {
-            name: captioned(one.written(pictures, table.root, decoding), references, seed=seed)
+            name: captioned(one.written(looked, table.root, decoding), references, seed=seed)
             for name, one in models.items()
         }
-        return table_of(found, "cider_d")
+        return table_of(found, "cider_d", frames_note(fitted.model, plan.shown))
 
     @staticmethod
     def load(
         folder: str | Path, *, backbone: str | BackboneSpec | None = None, device: str | None = None
     ) -> "Captioner":
         """A saved captioner; `backbone` names another place of its network."""
-        spec = None if backbone is None else blip_of(backbone)
-        fitted = load_writer(folder, "captioning", device_of(device), spec)
+        fitted = load_writer(folder, "captioning", device_of(device), backbone)
         plan = fitted.plan
         model = Captioner(
             **plan.options(), prompt=plan.prompt, smoothing=plan.smoothing, device=device
@@ -179,7 +181,7 @@ class Captioner(PictureToText):
         model.fitted_ = fitted
         return model
 
-    def _network(self) -> BackboneSpec:
+    def _network(self, kind: Literal["image", "video"]) -> BackboneSpec:
         return blip_of(usual_blip("captioning") if self.backbone is None else self.backbone)
 
     def _own(self, cells: pd.Series) -> dict[str, Any]:

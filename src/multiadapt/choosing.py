@@ -1,4 +1,5 @@
-"""Answers by networks without a decoder: a head over a list of them, on a picture's and a question's encoder."""
+"""Answers by networks without a decoder: a head over a list of them, on an encoder of pictures
+or clips and one of questions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -28,6 +29,7 @@ from multiadapt.missing.error import Refuse
 from multiadapt.model import AdaptedModel
 from multiadapt.tasks.answering import Answering
 from multiadapt.training import Session
+from multiadapt.types import Kind
 from multiadapt.writing import RECIPE as WRITING
 from multiadapt.writing import WritingPlan, demand, warn_outside
 
@@ -92,8 +94,8 @@ def fit_choices(
 ) -> FittedChooser:
     """Train adapters in both encoders and a head over the list of answers.
 
-    Some pictures are held out to stop early on where no rows are given. A row must have its picture and
-    its question, whatever the method says of missing ones.
+    Some pictures or clips are held out to stop early on where no rows are given. A row must have its picture
+    or clip and its question, whatever the method says of missing ones.
     """
     if len(rows) < 2:
         raise SchemaError(f"a table to fit must have at least 2 rows, got {len(rows)}")
@@ -103,7 +105,8 @@ def fit_choices(
             'give answers="auto" or a list'
         )
     named = _encoders(plan.backbone)
-    for column, kind in ((plan.image, "image"), (plan.question, "text")):
+    kinds: dict[str, Kind] = {plan.shown: plan.kind, plan.question: "text"}
+    for column, kind in kinds.items():
         if not {column, kind} & named.keys():
             raise SpecError(
                 f"column {column!r} holds {kind}, for which no encoder is named; named are {sorted(named)}"
@@ -111,8 +114,8 @@ def fit_choices(
     method = replace(plan.method, missing=Refuse())
     told = Plan(
         method, Answering(plan.answers), named, plan.training,
-        {plan.image: "image", plan.question: "text"}, {}, None, plan.root, plan.seed, plan.validation,
-        plan.on_error, plan.schema.max_files, False, plan.device, plan.memory,
+        kinds, {}, None, plan.root, plan.seed, plan.validation, plan.on_error, plan.schema.max_files, False,
+        plan.device, plan.memory,
     )  # fmt: skip
     parts = [_rows(plan, part) for part in (rows, held) if part is not None]
     warn_outside(plan.answers, [row for part in parts for row in part.labels])
@@ -128,7 +131,7 @@ def save_chooser(chooser: FittedChooser, folder: str | Path) -> None:
     info = {
         **chooser.info,
         "label": plan.text,
-        "roles": {"image": plan.image, "question": plan.question, "text": plan.text},
+        "roles": {"image": plan.shown, "question": plan.question, "text": plan.text},
         "options": {n: getattr(plan, n) for n in ("validation", "on_error", "memory")},
     }
     artifact.save(replace(chooser.fitted, info=info), folder, _KIND)
@@ -147,23 +150,32 @@ def load_chooser(
 ) -> FittedChooser:
     """A saved head, checked on its golden rows; `backbone` says where the encoders have moved to."""
     if isinstance(backbone, str):
-        backbone = {"image": backbone, "text": backbone}
+        backbone = dict.fromkeys(_columns(Path(folder)), backbone)
     moved = _encoders(backbone) if isinstance(backbone, BackboneSpec) else backbone
     fitted = artifact.load(folder, encoders=moved, device=str(device), kind=_KIND)
     with damaged(Path(folder)):
         return FittedChooser(_plan(fitted, device), fitted)
 
 
+def _columns(folder: Path) -> list[str]:
+    """Of a saved head, the columns of what is looked at and of questions."""
+    with damaged(folder):
+        roles = read_config(folder)["info"]["roles"]
+        return [roles["image"], roles["question"]]
+
+
 def _plan(fitted: Fitted, device: torch.device) -> WritingPlan:
     """What it was fitted by."""
     info, roles = fitted.info, fitted.info["roles"]
-    specs = {"image": fitted.specs[roles["image"]], "text": fitted.specs[roles["question"]]}
+    specs = {s.modality: fitted.specs[s.name] for s in fitted.schema.streams()}
     return WritingPlan(
         method=fitted.method,
         backbone=Dual(specs),
         training=fitted.training,
         schema=fitted.schema,
-        **roles,
+        shown=roles["image"],
+        question=roles["question"],
+        text=roles["text"],
         prompt="",
         smoothing=0.0,
         answers=tuple(fitted.target.state()["names"]),
@@ -189,17 +201,17 @@ def _encoders(backbone: BackboneSpec) -> Mapping[str, EncoderSpec]:
 
 
 def _rows(plan: WritingPlan, part: Excerpt) -> Rows:
-    """With the answers as lists. CellError, TargetError: a row lacks its picture, question or answer."""
+    """With the answers as lists. CellError, TargetError: a row lacks what is looked at, asked or answered."""
     _demand(plan, part.frame, part.places)
     cells: Any = part.frame[plan.text]
     labels = pd.Series(said(cells, several=True), index=part.frame.index, name=plan.text)
-    pictures = distinct(part.frame[plan.image])[1]
-    own = part.frame.filter([plan.image, plan.question or ""])
-    return Rows(own, labels, np.ones(len(part)), pictures, part.places)
+    looked = distinct(part.frame[plan.shown])[1]
+    own = part.frame.filter(list(plan.roles))
+    return Rows(own, labels, np.ones(len(part)), looked, part.places)
 
 
 def _demand(plan: WritingPlan, frame: pd.DataFrame, places: Int[np.ndarray, " b"]) -> None:
-    for column in (plan.image, plan.question or ""):
+    for column in plan.roles:
         cells: Any = frame[column]
         bad = [
             BadCell(frame.index[i], int(places[i]), column, "", "missing")

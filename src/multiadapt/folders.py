@@ -163,13 +163,13 @@ def movable(folder: Path, what: str, place: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def network(folder: Path, *, moved: bool) -> Iterator[None]:
-    """Opening the one network of a saved model; `moved`: the user has named its place.
+def network(folder: Path, *, moved: bool, place: str = "backbone=...") -> Iterator[None]:
+    """Opening the network of a saved model; `moved`: the user has named its place. `place`: what names it.
 
     Then a SpecError tells what is wrong with that, and not that the folder is damaged.
     """
     files = contextlib.nullcontext() if moved else damaged(folder)
-    with files, movable(folder, "the network", "load(folder, backbone=...)"):
+    with files, movable(folder, "the network", f"load(folder, {place})"):
         yield
 
 

@@ -14,7 +14,9 @@ from multiadapt import __version__
 from multiadapt.card import parts_table
 from multiadapt.crossmodal._adopt import served
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._choice import moved
 from multiadapt.crossmodal._retrieval import Contrast, RetrievalModel
+from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
 from multiadapt.folders import (
@@ -52,9 +54,10 @@ def save_retriever(fitted: FittedRetriever, folder: str | Path) -> None:
 
 
 def load_retriever(
-    folder: str | Path, device: torch.device, backbone: BackboneSpec | None = None
+    folder: str | Path, device: torch.device, backbone: object = None
 ) -> FittedRetriever:
-    """A saved retriever, checked on its golden rows; `backbone` says where the network has moved to.
+    """A saved retriever, checked on its golden rows; `backbone` says where the network, or an encoder of
+    either side, has moved to.
 
     ArtifactError: a file is missing or altered, or the network's weights are not the saved ones.
     """
@@ -63,8 +66,10 @@ def load_retriever(
     check_kind(folder, config, "retriever")
     check_format(folder, config, "a retriever", FORMAT)
     with damaged(folder):
-        plan = _plan(config, backbone)
-    with network(folder, moved=backbone is not None):
+        plan = _plan(config)
+    if backbone is not None:
+        plan = replace(plan, backbone=moved(plan.backbone, plan.schema.streams(), backbone))
+    with network(folder, moved=backbone is not None, place=_place(plan)):
         model = model_of(plan, config["rows"])
     with damaged(folder):
         fitted = _rebuilt(folder, config, plan, model)
@@ -124,10 +129,16 @@ def _card(fitted: FittedRetriever, config: Mapping[str, Any]) -> str:
     )
 
 
-def _plan(config: Mapping[str, Any], moved: BackboneSpec | None) -> PairPlan:
+def _place(plan: PairPlan) -> str:
+    """What names another place to `load`: of the one network, or of each encoder."""
+    sides = plan.backbone.encoders.values() if isinstance(plan.backbone, Dual) else ()
+    return "backbone={...}" if len({getattr(s, "source", s) for s in sides}) > 1 else "backbone=..."
+
+
+def _plan(config: Mapping[str, Any]) -> PairPlan:
     return PairPlan(
         Method.from_dict(config["method"]),
-        moved or BackboneSpec.from_dict(config["backbone"]),
+        BackboneSpec.from_dict(config["backbone"]),
         Contrast.from_dict(config["contrast"]),
         Training.from_dict(config["training"]),
         Schema.from_dict(config["schema"]),
@@ -145,7 +156,7 @@ def _rebuilt(
 ) -> FittedRetriever:
     for stream in model.streams:
         origin = model.encoder(stream).origin()
-        check_weights(f" of {stream!r}", config["origins"][stream], origin, "backbone=...")
+        check_weights(f" of {stream!r}", config["origins"][stream], origin, _place(plan))
     model.load_trained(read_tensors(folder / "adapter.safetensors"))
     model.eval()
     return FittedRetriever(plan, model, config["info"])

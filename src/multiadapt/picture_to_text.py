@@ -1,7 +1,7 @@
-"""What answerers and captioners share: fitting on a table, and saving."""
+"""What answerers and captioners of pictures and clips share: fitting on a table, and saving."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,11 @@ from sklearn.exceptions import NotFittedError
 from multiadapt.choosing import FittedChooser, fit_choices, recipe_of, save_chooser
 from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal.dual import Dual
+from multiadapt.data.guess import FILMS
+from multiadapt.data.reading import files
 from multiadapt.data.tables import Table
 from multiadapt.encoders._base import EncoderSpec
-from multiadapt.errors import SpecError
+from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.reports.progress import showing
@@ -37,22 +39,45 @@ __all__ = ["PictureToText", "Run", "Wanted"]
 class Wanted:
     """The columns that are read, and the one of what is to be said."""
 
-    image: str
+    shown: str
+    kind: Literal["image", "video"]
     question: str | None
     text: str
 
+    @staticmethod
+    def of(image: str | None, video: str | None, question: str | None, text: str) -> "Wanted":
+        """SpecError: both pictures and clips are named, or neither."""
+        if (shown := image or video) is None or (image and video):
+            raise SpecError(
+                "name one column that is looked at, of pictures with image=... or of clips with video=..., "
+                f"got image={image!r} and video={video!r}"
+            )
+        return Wanted(shown, "video" if image is None else "image", question, text)
+
     @property
     def kinds(self) -> dict[str, Kind]:
-        kinds: dict[str, Kind] = {self.image: "image"}
+        kinds: dict[str, Kind] = {self.shown: self.kind}
         return kinds if self.question is None else {**kinds, self.question: "text"}
 
     def check(self, frame: pd.DataFrame, split_column: str | None = None) -> None:
-        """SchemaError: a column is absent."""
-        named = {self.image: "image"}
+        """SchemaError: a column is absent, or that of pictures holds films."""
+        named = {self.shown: str(self.kind)}
         if self.question is not None:
             named[self.question] = "question"
         named[self.text] = "caption" if self.question is None else "answer"
         check_columns(frame, named if split_column is None else {**named, split_column: "split"})
+        if self.kind == "image" and (film := _film(frame[self.shown])):
+            raise SchemaError(
+                f"column {self.shown!r} must hold pictures, as image= says, and holds films such as {film!r}: "
+                f"name it with video={self.shown!r}"
+            )
+
+
+def _film(cells: Iterable[Any]) -> str | None:
+    """The first file that is named, where it is a film."""
+    named = (part for cell in cells for part in files(cell) if isinstance(part, (str, Path)))
+    first = next(named, "")
+    return str(first) if Path(first).suffix.lower() in FILMS else None
 
 
 @dataclass(frozen=True)
@@ -69,7 +94,7 @@ class Run:
 
 
 class PictureToText(BaseEstimator, ABC):
-    """Says something about pictures."""
+    """Says something about pictures or clips."""
 
     method: str | Method
     backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None
@@ -87,8 +112,8 @@ class PictureToText(BaseEstimator, ABC):
         """The plan's options of one estimator alone, `cells` are the texts of the training rows."""
 
     @abstractmethod
-    def _network(self) -> BackboneSpec:
-        """What `backbone` names."""
+    def _network(self, kind: Literal["image", "video"]) -> BackboneSpec:
+        """What `backbone` names, for pictures or for clips."""
 
     def save(self, folder: str | Path) -> None:
         """Write the trained tensors and what is needed to use them; the frozen network is named, not copied."""
@@ -122,13 +147,15 @@ class PictureToText(BaseEstimator, ABC):
         self.fitted_.info["root"] = home_of(table.root)
 
     def _plan(self, frame: pd.DataFrame, root: Path | None, wanted: Wanted) -> WritingPlan:
-        network = self._network()
+        network = self._network(wanted.kind)
         plan = WritingPlan(
             method=method_of(self.method),
             backbone=network,
             training=self.training or recipe_of(network),
             schema=schema_of(frame, wanted.kinds, root, self.max_files),
-            **vars(wanted),
+            shown=wanted.shown,
+            question=wanted.question,
+            text=wanted.text,
             **self._own(frame[wanted.text]),  # type: ignore[arg-type]
             root=root,
             seed=self.seed,

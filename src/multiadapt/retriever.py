@@ -27,7 +27,15 @@ from multiadapt.pair_files import load_retriever, save_retriever
 from multiadapt.reports.progress import showing
 from multiadapt.reranking import candidates, searched, sources_of
 from multiadapt.retrieving import FittedRetriever, PairPlan, Protocol, check_beta, fit_pairs
-from multiadapt.search import Id, VectorIndex, build_index, open_index, plain_ids
+from multiadapt.search import (
+    Id,
+    VectorIndex,
+    build_index,
+    check_index,
+    open_index,
+    plain_id,
+    plain_ids,
+)
 from multiadapt.tasks._grouped import warn_worse
 from multiadapt.training import Session, device_of
 from multiadapt.types import Column, Kind
@@ -168,14 +176,11 @@ class CrossModalRetriever(BaseEstimator):
         table = opened(X, root, where, fitted.info.get("root"))
         check_columns(table.frame, {fitted.plan.query: "query", fitted.plan.target: "target"})
         frame = fitted.plan.schema.conform(table.frame)
-        models = {"adapted": fitted}
+        asked = (frame, table.root, Protocol(k, beta), seed)
+        found = {"adapted": fitted.measure(*asked)}
         if zero_shot and not fitted.model.new:
-            models["zero-shot"] = fitted.base()
-        found = {
-            name: one.measure(frame, table.root, Protocol(k, beta), seed)
-            for name, one in models.items()
-        }
-        if "zero-shot" in found:
+            with fitted.base() as base:
+                found["zero-shot"] = base.measure(*asked)
             _warn_worse(found["adapted"], found["zero-shot"])
         tables = [r.table.assign(model=name) for name, both in found.items() for r in both]
         return pd.concat(tables, ignore_index=True).set_index(["way", "metric", "model"])
@@ -192,24 +197,18 @@ class CrossModalRetriever(BaseEstimator):
     ) -> VectorIndex:
         """The cells of one side in an index that `search` looks through.
 
-        `X` is a table, or a list of cells. Without `ids` each different cell is kept once, under its own
-        text; cells that are no text, such as arrays, under their rows' labels. `kind` is exact, hnsw or ivf
-        (FAISS) or lance (LanceDB). Where `search` can rank again, the index keeps texts, or paths and their
-        folder, to read cells again.
+        `X` is a table, or a list of cells. Each different cell is kept once, under its own text, or under
+        each of its `ids`; without `ids`, cells that are no text, such as arrays, under their rows' labels.
+        `kind` is exact, hnsw or ivf (FAISS) or lance (LanceDB), `options` are those of its class. Where
+        `search` can rank again, the index keeps texts, or paths and their folder, to read cells again.
         """
         fitted = self._fit()
+        check_index(kind, options)
         table = self._cells(X, side, root)
-        frame = table.frame
-        if len(frame) == 0:
+        if len(table.frame) == 0:
             raise SchemaError("there must be at least one cell to put into an index, got none")
         column = fitted.columns(side)
-        if ids is None:
-            frame = frame.iloc[distinct(frame[column])[0]]
-        texts = [isinstance(cell, (str, PathLike)) for cell in frame[column]]
-        own = [fspath(cell) for cell in frame[column]] if all(texts) else list(frame.index)
-        names = plain_ids(own if ids is None else list(ids))
-        if len(names) != len(frame):
-            raise SpecError(f"each cell needs an id, got {len(names)} ids for {len(frame)} cells")
+        frame, names = _once(table.frame, column, None if ids is None else list(ids))
         vectors = fitted.vectors(frame, side, table.root)
         sources = sources_of(fitted, names, frame[column], side, table.root)  # type: ignore[arg-type]
         return build_index(
@@ -272,9 +271,9 @@ class CrossModalRetriever(BaseEstimator):
         backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
         device: str | None = None,
     ) -> "CrossModalRetriever":
-        """A saved retriever; `backbone` names another place of its network."""
-        spec = None if backbone is None else backbone_of(backbone)
-        fitted = load_retriever(folder, device_of(device), spec)
+        """A saved retriever; `backbone` names another place of its network, or of its encoders by modality
+        or column."""
+        fitted = load_retriever(folder, device_of(device), backbone)
         plan = fitted.plan
         model = CrossModalRetriever(
             plan.method,
@@ -342,6 +341,25 @@ class CrossModalRetriever(BaseEstimator):
         if not hasattr(self, "fitted_"):
             raise NotFittedError("this retriever is not fitted yet; call fit or load first")
         return self.fitted_
+
+
+def _once(frame: pd.DataFrame, column: str, ids: list[Id] | None) -> tuple[pd.DataFrame, list[Id]]:
+    """The first rows of different cells, each id's apart, and what they are called.
+
+    CellError: one id stands for two cells.
+    """
+    cells = frame[column]
+    first, which = distinct(cells)
+    if ids is None:
+        texts = all(isinstance(cell, (str, PathLike)) for cell in cells)
+        names = [fspath(cells.iloc[i]) if texts else frame.index[i] for i in first]
+        return frame.iloc[first], plain_ids(names)
+    if len(ids) != len(frame):
+        raise SpecError(f"each cell needs an id, got {len(ids)} ids for {len(frame)} cells")
+    rows: dict[tuple[Id, int], int] = {}
+    for row, (name, cell) in enumerate(zip(ids, which, strict=True)):
+        rows.setdefault((plain_id(name, row), cell), row)
+    return frame.iloc[list(rows.values())], plain_ids([name for name, _ in rows])
 
 
 def _listed(X: Any) -> bool:

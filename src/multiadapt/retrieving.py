@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,7 @@ from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
 from multiadapt.tasks._retrieval_metrics import (
     Retrieved,
+    Scores,
     best_ranks,
     measured,
     ranks_both_ways,
@@ -41,6 +44,9 @@ from multiadapt.training import Data, Session, train
 _log = logging.getLogger("multiadapt")
 
 __all__ = ["FittedRetriever", "PairPlan", "Protocol", "check_beta", "fit_pairs", "model_of"]
+
+_ROWS = 256
+"""Rows that are ranked at once: 50 MB of scores in a pool of 25,000."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,8 @@ class FittedRetriever:
         pairs = feeds.pairs
         points = [points_of(self.model, feed) for feed in (feeds.queries, feeds.targets)]
         near = all_near(*points)
-        forward, backward = near, near.T
+        forward: Scores = near
+        backward: Scores = near.T
         weighed = self.model.clips is not None and not self.model.matches
         note = "cosine similarity" + (", frames weighed" if weighed else "")
         if self.model.matches and protocol.k > 0:
@@ -203,11 +210,11 @@ class FittedRetriever:
         words = (self.plan.query, self.plan.target)
         return (
             measured(
-                best_ranks(forward, there), there.pool, way=" to ".join(words),
+                best_ranks(forward, there, block=_ROWS), there.pool, way=" to ".join(words),
                 groups=pairs.of_side[0].tolist(), note=note, seed=seed,
             ),
             measured(
-                best_ranks(backward, back), back.pool, way=" to ".join(words[::-1]),
+                best_ranks(backward, back, block=_ROWS), back.pool, way=" to ".join(words[::-1]),
                 groups=pairs.of_side[1].tolist(), note=note, seed=seed,
             ),
         )  # fmt: skip
@@ -215,9 +222,15 @@ class FittedRetriever:
     def _logits(self, texts: _Asked, pictures: _Asked) -> Float[np.ndarray, " p"]:
         return logits(self.model, texts[0], pictures[0], texts[1], pictures[1], texts[2])
 
-    def base(self) -> "FittedRetriever":
-        """The same network as it was before training."""
-        return FittedRetriever(self.plan, model_of(self.plan, self.model.rows), self.info)
+    @contextmanager
+    def base(self) -> Iterator["FittedRetriever"]:
+        """Inside, the same network as it was before training; opened anew only where training changed its own
+        parameters."""
+        if self.model.reversible:
+            with self.model.before() as model:
+                yield FittedRetriever(self.plan, model, self.info)
+        else:
+            yield FittedRetriever(self.plan, model_of(self.plan, self.model.rows), self.info)
 
     @cached_property
     def made_by(self) -> str:

@@ -1,4 +1,4 @@
-"""From a table of pictures and texts to a fitted writer, and what it writes of new rows."""
+"""From a table of pictures or clips and texts to a fitted writer, and what it writes of new rows."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from multiadapt.adapted import trained_bytes
+from multiadapt.adapted import Adapted, trained_bytes
 from multiadapt.crossmodal._adopt import Donor, adopt
 from multiadapt.crossmodal._answering import AnsweringModel
 from multiadapt.crossmodal._base import BackboneSpec
@@ -29,7 +29,7 @@ from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.splits import holdout
 from multiadapt.errors import CellError, SchemaError, SpecError
-from multiadapt.feed import Feed
+from multiadapt.feed import BLOCK, Feed, blocks
 from multiadapt.methods._base import Method, Training
 from multiadapt.methods._pretrained import check_method
 from multiadapt.tasks._answer_metrics import Answered, normalised
@@ -46,6 +46,7 @@ __all__ = [
     "blip_of",
     "demand",
     "fit_texts",
+    "frames_note",
     "model_of",
     "schema_of",
     "table_of",
@@ -68,8 +69,9 @@ class WritingPlan:
     backbone: BackboneSpec
     training: Training
     schema: Schema
-    """Of the picture's column and, for answers, the question's."""
-    image: str
+    """Of the column that is looked at and, for answers, the question's."""
+    shown: str
+    """The column of pictures or clips."""
     question: str | None
     """None: captions are written."""
     text: str
@@ -82,10 +84,22 @@ class WritingPlan:
     root: Path | None
     seed: int
     validation: float
-    """Share of pictures that are held out where no validation rows are given."""
+    """Share of pictures or clips that are held out where no validation rows are given."""
     on_error: Literal["raise", "missing"]
     device: torch.device
     memory: float
+
+    @property
+    def kind(self) -> Literal["image", "video"]:
+        """What the column that is looked at holds."""
+        kinds: dict[str, Any] = {column.name: column.kind for column in self.schema.columns}
+        return kinds[self.shown]
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The columns that are read, and what each is for."""
+        read: dict[str, str] = {self.shown: self.kind}
+        return read if self.question is None else {**read, self.question: "question"}
 
     def options(self) -> dict[str, Any]:
         """What an estimator of either kind was given."""
@@ -99,7 +113,7 @@ class WritingPlan:
             raise SpecError(f"validation must be in 0..1, below 1, got {self.validation}")
         if not 0 <= self.smoothing < 1:
             raise SpecError(f"smoothing must be in 0..1, below 1, got {self.smoothing}")
-        columns = [c for c in (self.image, self.question, self.text) if c is not None]
+        columns = [c for c in (self.shown, self.question, self.text) if c is not None]
         if len(set(columns)) < len(columns):
             raise SpecError(f"each role needs a column of its own, got {columns}")
         if taken := sorted(_RESERVED & set(columns)):
@@ -124,7 +138,7 @@ class FittedWriter:
     def feed(
         self, rows: Excerpt, root: Path | None, texts: list[list[str]] | None = None
     ) -> SharedFeed:
-        """Rows read and checked: CellError names those that lack their picture or question."""
+        """Rows read and checked: CellError names those that lack what is looked at or asked."""
         reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
         sides = [self._side(rows, stream, reading) for stream in self.model.reads]
         for feed, _ in sides:
@@ -168,7 +182,7 @@ class FittedWriter:
         feed = self.feed(Excerpt.whole(frame), root)
         self.model.eval()
         found: list[str] = []
-        for i, batch in enumerate(feed.batches(feed.in_order())):
+        for i, batch in enumerate(feed.batches(self._blocks(feed))):
             with torch.no_grad():
                 seen = self.model.sight(batch)
             found += self.model.writer.written(seen, replace(decoding, seed=decoding.seed + i))
@@ -188,10 +202,15 @@ class FittedWriter:
         self.model.eval()
         found: list[tuple[np.ndarray, np.ndarray]] = []
         with torch.inference_mode():
-            for batch in feed.batches(feed.in_order()):
+            for batch in feed.batches(self._blocks(feed)):
                 which, likely = self.model.writer.ranked(self.model.sight(batch), answers, most)
                 found.append((which.cpu().numpy(), likely.cpu().numpy()))
         return np.concatenate([w for w, _ in found]), np.concatenate([s for _, s in found])
+
+    def _blocks(self, feed: SharedFeed) -> list[np.ndarray]:
+        """All rows in order, fewer together where each has the tokens of many frames."""
+        sampling = self.model.encoder(self.plan.shown).stream.sampling
+        return blocks(len(feed), max(1, BLOCK // (sampling.frames if sampling else 1)))
 
     def base(self) -> "FittedWriter":
         """The same network as it was before training."""
@@ -207,21 +226,23 @@ def fit_texts(
     donor: Donor | None = None,
     base: Base = "same",
 ) -> FittedWriter:
-    """Train to write each row's texts; some pictures are held out to stop early on where no rows are given.
+    """Train to write each row's texts; some pictures or clips are held out to stop early on where no rows are
+    given.
 
     `donor`: a saved adapter, which training begins from.
     """
     if len(rows) < 2:
         raise SchemaError(f"a table to fit must have at least 2 rows, got {len(rows)}")
     if held is None and plan.validation > 0:
-        pictures = distinct(rows.frame[plan.image])[1]
-        kept, apart = holdout(len(rows), fraction=plan.validation, seed=plan.seed, groups=pictures)
+        looked = distinct(rows.frame[plan.shown])[1]
+        kept, apart = holdout(len(rows), fraction=plan.validation, seed=plan.seed, groups=looked)
         rows, held = rows.take(kept), rows.take(apart) if len(apart) else None
     parts = [part for part in (rows, held) if part is not None]
     texts = [said(cast(pd.Series, p.frame[plan.text]), several=plan.several) for p in parts]
     if plan.answers is not None:
         warn_outside(plan.answers, [row for part in texts for row in part])
     model = model_of(plan)
+    _say_alike(plan, model)
     taken = adopt(model, donor, plan.method.to_dict(), base) if donor is not None else 0
     fitted = FittedWriter(plan, model)
     feeds = [fitted.feed(p, plan.root, t) for p, t in zip(parts, texts, strict=True)]
@@ -252,15 +273,29 @@ def model_of(plan: WritingPlan) -> WritingModel:
         torch.manual_seed(plan.seed)
         task = "captioning" if plan.question is None else "answering"
         parts = open_blip(backbone.source, task, backbone.size, backbone.revision)
+        if not backbone.frame_aware:
+            parts = replace(parts, projections=None)
+        shown = backbone.encoder(streams[plan.shown], parts)
         if plan.question is None:
             model: WritingModel = CaptioningModel(
-                parts, streams[plan.image], plan.prompt, plan.method, plan.smoothing
+                parts, shown, plan.prompt, plan.method, plan.smoothing
             )
         else:
-            both = (streams[plan.image], streams[plan.question])
+            question = backbone.encoder(streams[plan.question], parts)
             opening = backbone.opening(parts)
-            model = AnsweringModel(parts, both, opening, plan.method, plan.smoothing)
+            model = AnsweringModel(parts, shown, question, opening, plan.method, plan.smoothing)
     return model.to(plan.device).eval()
+
+
+def _say_alike(plan: WritingPlan, model: WritingModel) -> None:
+    """Tell that questions do not weigh frames as is asked for."""
+    asked = blip_of(plan.backbone)
+    several = plan.kind == "video" and asked.frames > 1
+    if several and plan.question is not None and asked.frame_aware and not model.weighs_by:
+        _log.info(
+            "%s: all frames count alike, since %s holds no projections by which a question could weigh "
+            "them", plan.shown, asked.source,
+        )  # fmt: skip
 
 
 def blip_of(choice: object) -> Blip:
@@ -280,15 +315,20 @@ def schema_of(
     return guess_schema(own, root=root, column_types=kinds, max_files=max_files)
 
 
-def table_of(found: Mapping[str, Answered | Captioned], metric: str) -> pd.DataFrame:
-    """Every number of each model with its interval; a warning where `metric` became worse by training."""
+def table_of(
+    found: Mapping[str, Answered | Captioned], metric: str, note: str = ""
+) -> pd.DataFrame:
+    """Every number of each model with its interval; a warning where `metric` became worse by training.
+
+    `note` is added to the protocol.
+    """
     rows = [
         {
             "metric": name,
             "model": model,
             **asdict(estimate),
             "rows": of.rows,
-            "protocol": of.protocol,
+            "protocol": of.protocol + note,
         }
         for model, of in found.items()
         for name, estimate in of.estimates.items()
@@ -297,6 +337,15 @@ def table_of(found: Mapping[str, Answered | Captioned], metric: str) -> pd.DataF
         now, was = (found[m].estimates[metric].value for m in ("adapted", "zero-shot"))
         warn_worse(metric, now, was)
     return pd.DataFrame(rows).set_index(["metric", "model"])
+
+
+def frames_note(model: Adapted, shown: str) -> str:
+    """What a protocol says of clips; "": pictures are shown."""
+    sampling = model.encoder(shown).stream.sampling
+    if sampling is None:
+        return ""
+    weighed = isinstance(model, WritingModel) and model.weighs_by
+    return f"; {sampling.frames} frames of each clip" + (", weighed" if weighed else "")
 
 
 def demand(name: str, bad: Sequence[BadCell]) -> None:
@@ -323,7 +372,7 @@ def warn_outside(answers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def _identity(plan: WritingPlan, model: WritingModel, parts: Sequence[pd.DataFrame]) -> str:
     told: list[Any] = [plan.method.to_dict(), plan.backbone.to_dict(), plan.schema.to_dict()]
-    told += [plan.image, plan.question, plan.text, plan.prompt, plan.smoothing]
+    told += [plan.shown, plan.question, plan.text, plan.prompt, plan.smoothing]
     told += [model.encoder(s).origin().sha256 for s in model.streams]
     told += [table_digest(part) for part in parts]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())

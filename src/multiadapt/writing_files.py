@@ -13,7 +13,8 @@ from multiadapt import __version__
 from multiadapt.card import parts_table
 from multiadapt.crossmodal._adopt import Donor, served
 from multiadapt.crossmodal._base import BackboneSpec
-from multiadapt.crossmodal.blip import Blip
+from multiadapt.crossmodal._choice import moved
+from multiadapt.crossmodal._writing import WritingModel
 from multiadapt.data.schema import Schema
 from multiadapt.errors import ArtifactError
 from multiadapt.folders import (
@@ -51,7 +52,7 @@ def load_writer(
     folder: str | Path,
     kind: Literal["answering", "captioning"],
     device: torch.device,
-    backbone: Blip | None = None,
+    backbone: object = None,
 ) -> FittedWriter:
     """A saved writer, checked on its golden rows; `backbone` says where the network has moved to.
 
@@ -62,12 +63,16 @@ def load_writer(
     check_kind(folder, config, kind)
     check_format(folder, config, f"a model for {kind}", FORMAT)
     with damaged(folder):
-        plan = _plan(config, backbone)
+        plan = _plan(config)
+    if backbone is not None:
+        there = moved(plan.backbone, plan.schema.streams(), backbone)
+        plan = replace(plan, backbone=blip_of(there))
     with network(folder, moved=backbone is not None):
         model = model_of(plan)
     with damaged(folder):
-        origin = model.encoder(plan.image).origin()
+        origin = model.encoder(plan.shown).origin()
         check_weights("", config["origin"], origin, "backbone=...")
+        _check_weighing(config.get("weighs_by", ""), model, origin.source)
         model.load_trained(read_tensors(folder / "adapter.safetensors"))
         fitted = FittedWriter(plan, model.eval(), config["info"])
         golden = config["golden"]
@@ -107,12 +112,13 @@ def _write(fitted: FittedWriter, folder: Path) -> None:
         "backbone": plan.backbone.to_dict(),
         "training": plan.training.to_dict(),
         "schema": plan.schema.to_dict(),
-        "image": plan.image,
+        "image": plan.shown,
         "question": plan.question,
         "text": plan.text,
         "answers": plan.answers,
-        "origin": asdict(model.encoder(plan.image).origin()),
+        "origin": asdict(model.encoder(plan.shown).origin()),
         "base": model.base,
+        "weighs_by": model.weighs_by,
         "kinds": model.kinds(),
         "served": served(model),
         "seed": plan.seed,
@@ -135,7 +141,7 @@ def _write(fitted: FittedWriter, folder: Path) -> None:
 
 def _card(fitted: FittedWriter, config: Mapping[str, Any]) -> str:
     plan, origin = fitted.plan, config["origin"]
-    reads = plan.image if plan.question is None else f"{plan.image} and {plan.question}"
+    reads = " and ".join(plan.roles)
     return (
         f"# {config['kind'].capitalize()}: {reads} to {plan.text}\n\n"
         f"Trained with multiadapt {__version__} by {plan.method.name} on {fitted.info.get('rows', '?')} "
@@ -145,14 +151,14 @@ def _card(fitted: FittedWriter, config: Mapping[str, Any]) -> str:
     )
 
 
-def _plan(config: Mapping[str, Any], moved: Blip | None) -> WritingPlan:
+def _plan(config: Mapping[str, Any]) -> WritingPlan:
     answers = config["answers"]
     return WritingPlan(
         method=Method.from_dict(config["method"]),
-        backbone=moved or blip_of(BackboneSpec.from_dict(config["backbone"])),
+        backbone=blip_of(BackboneSpec.from_dict(config["backbone"])),
         training=Training.from_dict(config["training"]),
         schema=Schema.from_dict(config["schema"]),
-        image=config["image"],
+        shown=config["image"],
         question=config["question"],
         text=config["text"],
         answers=None if answers is None else tuple(answers),
@@ -161,6 +167,16 @@ def _plan(config: Mapping[str, Any], moved: Blip | None) -> WritingPlan:
         device=torch.device("cpu"),
         **config["options"],
     )
+
+
+def _check_weighing(saved: str, model: WritingModel, source: str) -> None:
+    """ArtifactError: questions would weigh frames in another way than in training."""
+    if saved != model.weighs_by:
+        was, now = (h[:12] or "none" for h in (saved, model.weighs_by))
+        raise ArtifactError(
+            "the projections by which frames are weighed must be those it was trained with, which had hash "
+            f"{was}; {source!r} has {now}; name the right ones with backbone=..."
+        )
 
 
 def _golden(fitted: FittedWriter) -> np.ndarray:

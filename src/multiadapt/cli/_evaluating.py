@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from multiadapt.cli._opening import face
+from multiadapt.cli._opening import face, moved
 from multiadapt.cli._output import show_json, show_table
 from multiadapt.folders import holding
 
@@ -15,7 +15,7 @@ __all__ = ["run"]
 
 _IDLE = (
     "label", "sample_weight", "metric", "mask", "missing_grid", "against", "plot", "masks",
-    "contributions", "out", "encoder",
+    "contributions", "out",
 )  # fmt: skip
 """Options that say nothing to these models."""
 
@@ -27,7 +27,8 @@ def run(kind: str, model: Path, table: Path, given: Mapping[str, Any]) -> None:
     if idle:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise click.UsageError(f"{model} holds {holding(kind)}, which has no use for {options}")
-    estimator = face(kind).load(model, backbone=given["backbone"], device=given["device"])
+    place = moved(given["backbone"], given["encoder"])
+    estimator = face(kind).load(model, backbone=place, device=given["device"])
     found = estimator.evaluate(
         table, where=given["where"], root=given["root"], seed=given["seed"]
     ).reset_index()
@@ -51,7 +52,7 @@ def _show_pairs(found: pd.DataFrame, kept: Mapping[str, Any], *, as_json: bool) 
 def _show_texts(kind: str, found: pd.DataFrame, kept: Mapping[str, Any], *, as_json: bool) -> None:
     rows, protocol = int(found["rows"].iloc[0]), found["protocol"].iloc[0]
     if not as_json:
-        what = "questions" if kind == "answering" else "pictures"
+        what = "questions" if kind == "answering" else "pictures or clips"
         click.echo(f"{rows} {what}, 95 % intervals:")
         show_table(found.drop(columns=["rows", "protocol"]))
         click.echo(f"\n{protocol}")

@@ -15,11 +15,12 @@ _COLUMNS = {
     "answering": {"image": "image", "question": "question", "answer": "answer"},
     "captioning": {"image": "image", "caption": "caption"},
 }
-"""By task, its estimator's roles of columns and the options that name them."""
+"""By task, its estimator's roles of columns and the options that name them. "video" stands in for "image"."""
 _TASKS = {
     "query": ("retrieval",),
     "find": ("retrieval",),
     "image": ("answering", "captioning"),
+    "video": ("answering", "captioning"),
     "question": ("answering",),
     "answer": ("answering",),
     "caption": ("captioning",),
@@ -51,6 +52,11 @@ _TASKS = {
 @click.option("--find", metavar="COLUMN", help="With --task retrieval: the column that is found.")
 @click.option(
     "--image", metavar="COLUMN", help="With --task answering or captioning: the pictures."
+)
+@click.option(
+    "--video",
+    metavar="COLUMN",
+    help="With --task answering or captioning, in place of --image: the clips.",
 )
 @click.option("--question", metavar="COLUMN", help="With --task answering: what is asked.")
 @click.option(
@@ -125,9 +131,14 @@ def _columns(task: str, own: Mapping[str, Any]) -> dict[str, str]:
     if own["base"] is not None and own["init_from"] is None:
         raise click.UsageError("--base goes with --init-from")
     roles = _COLUMNS.get(task, {})
+    if own["video"] is not None:
+        if own["image"] is not None:
+            raise click.UsageError("--image names pictures and --video clips: give one of them")
+        roles = {"video": "video", **{r: o for r, o in roles.items() if r != "image"}}
     if not all(own[option] for option in roles.values()):
         *most, last = [f"--{option}" for option in roles.values()]
+        clips = "; --video in place of --image names clips" if "image" in roles else ""
         raise click.UsageError(
-            f"--task {task} reads columns with roles: name them with {', '.join(most)} and {last}"
+            f"--task {task} reads columns with roles: name them with {', '.join(most)} and {last}{clips}"
         )
     return {role: own[option] for role, option in roles.items()}

@@ -10,7 +10,7 @@ import click
 import pandas as pd
 import torch
 
-from multiadapt.cli._opening import face, kind_of
+from multiadapt.cli._opening import face, kind_of, moved
 from multiadapt.cli._output import show_json, show_table
 from multiadapt.cli._setting import check_read, divided, encoders, method_of
 from multiadapt.encoders._base import Encoder, EncoderSpec
@@ -22,19 +22,18 @@ from multiadapt.types import Site, Stream
 __all__ = ["counted", "saved", "show"]
 
 
-def saved(folder: Path, moved: Mapping[str, str], backbone: str | None) -> dict[str, Any]:
+def saved(folder: Path, encoder: Mapping[str, str], backbone: str | None) -> dict[str, Any]:
     """A saved model, loaded and so checked on its golden rows."""
     kind = kind_of(folder)
     if kind is None:
         if backbone is not None:
             raise SpecError(f"{folder} holds a model of tables: name moved encoders with --encoder")
-        fitted = load(folder, encoders=moved, device="cpu").fitted_
+        fitted = load(folder, encoders=encoder, device="cpu").fitted_
         told, task = fitted, fitted.task.to_dict()
         label = fitted.info.get("label")
     else:
-        if moved:
-            raise SpecError(f"{folder} holds a whole network: name its place with --backbone")
-        fitted = face(kind).load(folder, backbone=backbone, device="cpu").fitted_
+        place = moved(backbone, encoder)
+        fitted = face(kind).load(folder, backbone=place, device="cpu").fitted_
         told, task = fitted.plan, {"name": "retrieval" if kind == "retriever" else kind}
         label = f"{told.query} to {told.target}" if kind == "retriever" else told.text
     return {**_described(fitted, told, folder), "task": task, "label": label}

@@ -136,7 +136,8 @@ on_error_option = click.option(
 network_option = click.option(
     "--backbone",
     metavar="SOURCE",
-    help="Of a retriever, an answerer or a captioner: where its frozen network lies now, if it has moved.",
+    help="Of a retriever, an answerer or a captioner: where its frozen network lies now, if it has moved; "
+    "of two encoders --encoder names each.",
 )
 device_option = click.option(
     "--device", help="cpu, cuda, cuda:1 ...  [default: a GPU where there is one]"
@@ -181,7 +182,7 @@ _ESTIMATOR = (
         show_default=True,
         help="auto: numbers with fractions or more than 20 different ones are a regression, "
         "several label columns or a separator multilabel, all else a classification. retrieval "
-        "pairs two columns, answering and captioning tell of pictures (fit only).",
+        "pairs two columns, answering and captioning tell of pictures or clips (fit only).",
     ),
     click.option(
         "--target",

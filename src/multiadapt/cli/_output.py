@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pandas as pd
 
-__all__ = ["show_json", "show_table"]
+__all__ = ["show_json", "show_table", "show_validation"]
 
 
 def show_json(value: Mapping[str, Any]) -> None:
@@ -21,6 +21,22 @@ def show_table(frame: pd.DataFrame, *, index: bool = False) -> None:
     """A frame as text, numbers short and whole ones in thousands."""
     formatted = frame.map(_cell)
     click.echo(formatted.to_string(index=index, index_names=False))
+
+
+def show_validation(info: Mapping[str, Any], metric: str = "") -> None:
+    """What a fit says of its validation rows: every metric, or where there are none what training watched, the
+    loss and `metric`, after the epoch that was kept."""
+    told = f"validation on {info['validation_rows']} rows, which chose the epoch"
+    if "validation" in info:
+        click.echo(f"\n{told}; 95 % intervals:")
+        show_table(pd.DataFrame(info["validation"]).T, index=True)
+        return
+    kept = info["history"]["best_epoch"]
+    for record in info["history"]["epochs"]:
+        if record["epoch"] == kept and "validation_loss" in record:
+            watched = {"loss": "validation_loss", metric: "validation_metric"}
+            found = [f"{n} {_cell(record[key])}" for n, key in watched.items() if key in record]
+            click.echo(f"\n{told}; after epoch {kept}: {', '.join(found)}")
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from multiadapt.choosing import recipe_of
 from multiadapt.cli._keeping import begin, finish
 from multiadapt.cli._opening import face
 from multiadapt.cli._options import Request
-from multiadapt.cli._output import show_table
+from multiadapt.cli._output import show_table, show_validation
 from multiadapt.cli._setting import changed, divided, encoders, method_of
 from multiadapt.crossmodal._choice import backbone_of
 from multiadapt.crossmodal._retrieval import Contrast
@@ -85,6 +85,7 @@ def fit(request: Request, method: str, told: Pairing, *, resume: bool, out: Path
         **{name: value for name, value in begun.items() if value is not None},
     )
     show_table(pd.DataFrame([vars(p) for p in model.fitted_.model.parts()]))
+    show_validation(model.fitted_.info, "mean R@1 of both ways by similarity")
     finish(model, out, file)
 
 

@@ -36,6 +36,7 @@ KEYWORDS = {
     "top_p": "top_p",
     "val_data": "val",
     "validation": "validation",
+    "video": "video",
 }
 """Python's keyword arguments, and the parameter of a command that sets each."""
 

@@ -11,7 +11,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from multiadapt.cli._documentation import trains
 from multiadapt.cli._keeping import begin, finish
 from multiadapt.cli._options import Request
-from multiadapt.cli._output import show_table
+from multiadapt.cli._output import show_table, show_validation
 from multiadapt.cli._setting import MODALITIES, changed, check_read, divided, encoders, method_of
 from multiadapt.data.tables import Table, read_table
 from multiadapt.errors import SpecError
@@ -51,7 +51,8 @@ def fit(
         time_limit=time_limit,
         resume=file,
     )
-    _show_fit(model)
+    show_table(model.parameters())
+    show_validation(model.fitted_.info)
     finish(model, out, file)
 
 
@@ -170,14 +171,3 @@ def _has_arrays(labels: pd.Series) -> bool:
         and hasattr(labels.iloc[0], "tolist")
         and getattr(labels.iloc[0], "ndim", 0) == 1
     )
-
-
-def _show_fit(model: MultimodalClassifier | MultimodalRegressor) -> None:
-    show_table(model.parameters())
-    info = model.fitted_.info
-    click.echo("")
-    if "validation" in info:
-        click.echo(
-            f"validation on {info['validation_rows']} rows, which chose the epoch; 95 % intervals:"
-        )
-        show_table(pd.DataFrame(info["validation"]).T, index=True)

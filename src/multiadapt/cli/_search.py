@@ -1,7 +1,8 @@
 """multiadapt embed, index, search"""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,6 +10,7 @@ from multiadapt.cli._options import (
     FOLDER,
     TABLE,
     device_option,
+    encoder_option,
     json_option,
     network_option,
     root_option,
@@ -16,7 +18,7 @@ from multiadapt.cli._options import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from multiadapt.retriever import CrossModalRetriever
 
 __all__ = ["embed", "index", "search"]
 
@@ -35,12 +37,12 @@ side_option = click.option(
 @click.option("--out", type=TABLE, required=True, help="A .parquet file.")
 @side_option
 @network_option
+@encoder_option
 @where_option
 @root_option
 @device_option
 def embed(
-    *, model: Path, table: Path, out: Path, side: str, backbone: str | None, where: str | None,
-    root: Path | None, device: str | None,
+    *, model: Path, table: Path, out: Path, side: str, where: str | None, root: Path | None, **opening: Any
 ) -> None:  # fmt: skip
     """Write a vector of length 1 for every row of TABLE, made by the retriever MODEL.
 
@@ -50,11 +52,10 @@ def embed(
 
     from multiadapt.data.tables import read_table
     from multiadapt.errors import SpecError
-    from multiadapt.retriever import CrossModalRetriever
 
     if out.suffix != ".parquet":
         raise SpecError(f"--out must end in .parquet, vectors are no text; got {out.name!r}")
-    retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
+    retriever = _opened(model, opening)
     whole = read_table(table, root=root)
     numbered = whole.frame.reset_index(drop=True)  # a Parquet file may have labels of its own
     rows = read_table(numbered, where=where, root=whole.root)
@@ -79,12 +80,13 @@ def embed(
 )
 @side_option
 @network_option
+@encoder_option
 @where_option
 @root_option
 @device_option
 def index(
-    *, model: Path, table: Path, out: Path, column: str | None, kind: str, side: str,
-    backbone: str | None, where: str | None, root: Path | None, device: str | None,
+    *, model: Path, table: Path, out: Path, column: str | None, kind: str, side: str, where: str | None,
+    root: Path | None, **opening: Any,
 ) -> None:  # fmt: skip
     """Put the cells of TABLE into an index that `multiadapt search` looks through.
 
@@ -93,16 +95,13 @@ def index(
     """
     from multiadapt.data.tables import read_table
     from multiadapt.gather import check_columns
-    from multiadapt.retriever import CrossModalRetriever
 
-    retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
-    own = retriever.fitted_.columns(side)  # type: ignore[arg-type]
+    retriever = _opened(model, opening)
     rows = read_table(table, where=where, root=root)
-    check_columns(rows.frame, {own: side} if column is None else {column: "id", own: side})
-    distinct: pd.DataFrame = rows.frame.drop_duplicates([column or own, own])
-    made = retriever.index(
-        distinct, distinct[column or own].tolist(), side=side, kind=kind, root=rows.root  # type: ignore[arg-type]
-    )  # fmt: skip
+    if column is not None:
+        check_columns(rows.frame, {column: "id"})
+    ids = None if column is None else rows.frame[column].tolist()
+    made = retriever.index(rows.frame, ids, side=side, kind=kind, root=rows.root)
     made.save(out)
     click.echo(f"{len(made)} vectors in {out}", err=True)
 
@@ -126,21 +125,33 @@ def index(
     "can]",
 )
 @network_option
-@root_option
+@encoder_option
+@click.option(
+    "--root",
+    type=FOLDER,
+    help="Folder that the files of INDEX lie in now, where they are read again and have moved.",
+)
 @device_option
 @json_option
 def search(
-    *, model: Path, index: Path, query: str, k: int, by: str, rerank: int | None,
-    backbone: str | None, root: Path | None, device: str | None, as_json: bool,
+    *, model: Path, index: Path, query: str, k: int, by: str, rerank: int | None, root: Path | None,
+    as_json: bool, **opening: Any,
 ) -> None:  # fmt: skip
     """Find the K cells of INDEX that are nearest to QUERY, a sentence or the path of a file."""
     from multiadapt.cli._output import show_json, show_table
-    from multiadapt.retriever import CrossModalRetriever
 
-    retriever = CrossModalRetriever.load(model, backbone=backbone, device=device)
-    known = retriever.open_index(index)
-    found = retriever.search(known, query, k, side=by, rerank=rerank, root=root)
+    retriever = _opened(model, opening)
+    known = retriever.open_index(index, root=root)
+    found = retriever.search(known, query, k, side=by, rerank=rerank)
     if as_json:
         show_json({"found": found.to_dict("records")})  # type: ignore[union-attr]
     else:
         show_table(found)  # type: ignore[arg-type]
+
+
+def _opened(model: Path, opening: Mapping[str, Any]) -> "CrossModalRetriever":
+    from multiadapt.cli._opening import moved
+    from multiadapt.retriever import CrossModalRetriever
+
+    place = moved(opening["backbone"], opening["encoder"])
+    return CrossModalRetriever.load(model, backbone=place, device=opening["device"])

@@ -87,13 +87,13 @@ def adopt(model: Adapted, donor: Donor, method: Mapping[str, Any], base: str) ->
 def _matching(model: Adapted, donor: Donor) -> dict[str, tuple[Tensor, Tensor]]:
     """The model's tensors by name, and what the donor has for them."""
     state, mine = model.trained_state(), served(model)
-    home = {place: key for key, places in donor.served.items() for place in places}
+    home = {_seen_at(place): key for key, places in donor.served.items() for place in places}
     given = {_of_kind(name, donor.kinds): t for name, t in donor.tensors.items()}
     kinds, found = model.kinds(), {}
     for name, tensor in state.items():
         if name.startswith("adapter:"):
             key, _, rest = name.removeprefix("adapter:").rpartition(":")
-            theirs = next((home[p] for p in mine[key] if p in home), None)
+            theirs = next((home[p] for p in map(_seen_at, mine[key]) if p in home), None)
             other = donor.tensors.get(f"adapter:{theirs}:{rest}")
         else:
             other = given.get(_of_kind(name, kinds)) if ":pooled." not in name else None
@@ -106,7 +106,17 @@ def _of_kind(name: str, kinds: Mapping[str, str]) -> str:
     """The name of an own parameter with its stream's kind in place of its stream."""
     part, _, rest = name.partition(":")
     stream, _, inner = rest.rpartition(":")
-    return f"{part}:{kinds.get(stream, stream)}:{inner}"
+    return f"{part}:{_seen(kinds.get(stream, stream))}:{inner}"
+
+
+def _seen(kind: str) -> str:
+    """One word for pictures and clips: one tower sees both, frame by frame."""
+    return "image" if kind == "video" else kind
+
+
+def _seen_at(place: str) -> str:
+    kind, _, rest = place.partition("/")
+    return f"{_seen(kind)}/{rest}"
 
 
 def _place(site: Site, kinds: Mapping[str, str]) -> str:

@@ -1,21 +1,24 @@
-"""Answers: a question is read while it looks at a picture, and the decoder looks at what was read.
+"""Answers: a question is read while it looks at a picture or a clip, and the decoder looks at what was read.
 
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from multiadapt.crossmodal._blip import Parts
 from multiadapt.crossmodal._cross import CrossPass, Seen, words_of
+from multiadapt.crossmodal._frames import clips_of
 from multiadapt.crossmodal._writing import DECODER, WritingModel
 from multiadapt.encoders._base import Encoder
-from multiadapt.encoders._pretrained import PretrainedEncoder
+from multiadapt.encoders._fingerprint import fingerprint
 from multiadapt.methods._base import Method
-from multiadapt.types import Inputs, Stream
+from multiadapt.types import Inputs
 
 __all__ = ["AnsweringModel"]
 
@@ -23,23 +26,27 @@ __all__ = ["AnsweringModel"]
 class AnsweringModel(WritingModel):
     """The loss of an answer is the sum over its tokens; a row's answers count by their shares.
 
-    The question is never read without the picture, so that its layers have sites of role "cross" alone.
+    The question is read while it looks at what is shown, so that its layers have sites of role "cross" alone.
+    Where it weighs the frames of a clip, it has been read before without them, and without adapters.
     """
 
     def __init__(
         self,
         parts: Parts,
-        streams: Sequence[Stream],
+        shown: Encoder,
+        question: Encoder,
         opening: int | None,
         method: Method,
         smoothing: float,
     ) -> None:
-        """`streams`: the picture's and the question's."""
-        image, question = streams
-        super().__init__(parts, image, "", smoothing)
+        """Frames of clips are weighed where `parts` has the projections for it."""
+        super().__init__(parts, shown, "", smoothing)
         self.opening = opening
-        self.question = question.name
-        self.reader = PretrainedEncoder(question, parts.text, "text")
+        self.question = question.stream.name
+        self.reader = question
+        weighs = parts.projections is not None and clips_of({shown.stream.name: shown})
+        self.projections = nn.ModuleList(parts.projections or ()) if weighs else None
+        self.weighs_by = "" if self.projections is None else fingerprint(self.projections)
         self.cross = CrossPass(parts.cross.network, modality="text")
         owners = {self.question: self.reader, DECODER: self.writer}
         self._adapt(method, [self.cross, self.writer], owners)
@@ -53,10 +60,22 @@ class AnsweringModel(WritingModel):
         return {**super().cuts(), self.question: 0}
 
     def sight(self, batch: Mapping[str, Inputs]) -> Seen:
-        photo = self.encoder(self.streams[0])(batch[self.streams[0]])
+        looked = Seen.of(self.shown(batch))
+        if self.projections is not None:
+            looked = self._weighed(looked, batch, *self.projections)
         ids, mask = words_of(batch[self.question], self.opening)
-        looked = Seen(photo.x, None if bool(photo.mask.all()) else photo.mask)
         return Seen(self.cross(ids, mask, looked), mask)
+
+    @torch.no_grad()  # none flows through the weights
+    def _weighed(
+        self, looked: Seen, batch: Mapping[str, Inputs], vision: nn.Module, text: nn.Module
+    ) -> Seen:
+        """Each row's frames as its question weighs them: by their class tokens."""
+        (stream,) = self.streams
+        each = looked.x.shape[1] // int(batch[stream].count.max())
+        frames = F.normalize(vision(looked.x[:, ::each]), dim=-1)
+        said = F.normalize(text(self.reader(batch[self.question]).pooled), dim=-1)
+        return replace(looked, frames=frames).asked(said)
 
     def joined(
         self, losses: Float[Tensor, " f"], tokens: Int[Tensor, " f"], texts: Inputs

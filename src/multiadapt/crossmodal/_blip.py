@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from torch import nn
+from jaxtyping import Float
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers.utils.hub import cached_file
 
 from multiadapt.crossmodal._cross import CrossPass
 from multiadapt.encoders._base import Origin
@@ -96,7 +99,8 @@ class Parts:
     cross: CrossPass
     """Reads texts that look at a picture."""
     projections: tuple[nn.Linear, nn.Linear] | None
-    """From pooled vectors of pictures and of texts to where they are compared."""
+    """From pooled vectors of pictures and of texts to where they are compared; None: the checkpoint has none,
+    or nothing is compared."""
     match: nn.Linear | None
     """From the cross-modal pass's first token to (no match, match)."""
     decoder: Any
@@ -138,18 +142,46 @@ def open_blip(source: str, task: Task, size: int | None, revision: str | None) -
     text = BlipText(reader, "cls")
     tokens = replace(tokens, limit=min(tokens.limit, text.longest))
     both = task == "retrieval"
+    own = _projections(whole.place, revision) if task == "answering" else None
     return Parts(
         network,
         Backbone(Opened(Blip(network.vision_model), pixels, whole.origin)),
         Backbone(Opened(text, tokens, whole.origin)),
         CrossPass(reader, modality="text", name="text"),
-        (network.vision_proj, network.text_proj) if both else None,
+        (network.vision_proj, network.text_proj) if both else own,
         network.itm_head if both else None,
         decoder,
         whole.origin,
         _base(network.vision_model),
         tokens.number("[ENC]"),
     )
+
+
+def _projections(place: str | None, revision: str | None) -> tuple[nn.Linear, nn.Linear] | None:
+    """Those that a checkpoint holds beside what its task's class reads; None: it does not."""
+    file = place and cached_file(
+        place,
+        "model.safetensors",
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if not file:
+        return None
+    named = ("vision_proj.weight", "vision_proj.bias", "text_proj.weight", "text_proj.bias")
+    with safe_open(file, "pt") as held:
+        if not {*named} <= {*held.keys()}:
+            return None
+        found = [held.get_tensor(name).float() for name in named]
+    return _linear(*found[:2]), _linear(*found[2:])
+
+
+def _linear(weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"]) -> nn.Linear:
+    """Frozen. Its own first values are not drawn: the generator stays where it is."""
+    wide, narrow = weight.shape
+    linear = nn.Linear(narrow, wide, device="meta")
+    linear.load_state_dict({"weight": weight.clone(), "bias": bias.clone()}, assign=True)
+    return linear.requires_grad_(False)
 
 
 def _base(vision: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""Captions: the decoder looks at a picture and goes on after a prompt.
+"""Captions: the decoder looks at a picture or at all frames of a clip and goes on after a prompt.
 
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
 """
@@ -11,8 +11,9 @@ from torch import Tensor
 from multiadapt.crossmodal._blip import Parts
 from multiadapt.crossmodal._cross import Seen
 from multiadapt.crossmodal._writing import DECODER, WritingModel
+from multiadapt.encoders._base import Encoder
 from multiadapt.methods._base import Method
-from multiadapt.types import Inputs, Stream
+from multiadapt.types import Inputs
 
 __all__ = ["CaptioningModel"]
 
@@ -21,15 +22,14 @@ class CaptioningModel(WritingModel):
     """The loss is the mean over a caption's tokens; those of the prompt do not count."""
 
     def __init__(
-        self, parts: Parts, image: Stream, prompt: str, method: Method, smoothing: float
+        self, parts: Parts, shown: Encoder, prompt: str, method: Method, smoothing: float
     ) -> None:
-        super().__init__(parts, image, prompt, smoothing)
+        super().__init__(parts, shown, prompt, smoothing)
         self._adapt(method, [self.writer], {DECODER: self.writer})
         self._settle()
 
     def sight(self, batch: Mapping[str, Inputs]) -> Seen:
-        photo = self.encoder(self.streams[0])(batch[self.streams[0]])
-        return Seen(photo.x, None if bool(photo.mask.all()) else photo.mask)
+        return Seen.of(self.shown(batch))
 
     def joined(
         self, losses: Float[Tensor, " f"], tokens: Int[Tensor, " f"], texts: Inputs

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from multiadapt.attach import running
 from multiadapt.crossmodal._frames import frame_weights
 from multiadapt.encoders._families._text_family import BERT_LAYERS, added
-from multiadapt.types import Inputs, Role, Site
+from multiadapt.types import Inputs, Role, Site, Tokens
 
 __all__ = [
     "CrossPass",
@@ -51,6 +51,11 @@ class Seen:
     """What the cross-attention's keys are multiplied with; None: nothing."""
     frames: Float[Tensor, "b t e"] | None = None
     """Vectors of length 1 of a clip's frames, by which a text weighs them; None: it weighs nothing."""
+
+    @staticmethod
+    def of(tokens: Tokens) -> "Seen":
+        """All that an encoder says."""
+        return Seen(tokens.x, None if bool(tokens.mask.all()) else tokens.mask)
 
     def rows(self, chosen: Int[Tensor, " k"]) -> "Seen":
         parts = (self.x, self.mask, self.weights, self.frames)

@@ -1,6 +1,7 @@
 """Pairs told apart one by one, after similarity has chosen which: two-stage evaluation and search."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,12 +13,15 @@ from multiadapt.crossmodal._retrieval import RetrievalModel
 from multiadapt.feed import Feed
 from multiadapt.types import Tokens
 
-__all__ = ["all_near", "logits", "near_of", "points_of", "two_stage"]
+__all__ = ["Rows", "all_near", "logits", "near_of", "points_of", "two_stage"]
 
 _PICTURES, _PAIRS = 32, 64
 """Pictures that are looked at while they are in memory, and pairs that are matched at once."""
 _ROWS = 128
-"""Queries whose similarities to all targets are computed at once."""
+"""Rows whose similarities or scores to all others are computed at once."""
+
+Rows: TypeAlias = Callable[[int, int], np.ndarray]
+"""(b, t) scores of some rows, from a first and a last (not included)."""
 
 
 def points_of(model: RetrievalModel, feed: Feed) -> Float[Tensor, "b n e"]:
@@ -44,8 +48,10 @@ def all_near(
     one: Float[Tensor, "q n e"], other: Float[Tensor, "t m e"]
 ) -> Float[np.ndarray, "q t"]:
     """Similarity of all queries with all targets."""
-    parts = [similarity(one[i : i + _ROWS], other) for i in range(0, len(one), _ROWS)]
-    return torch.cat(parts).numpy()
+    found = np.empty((len(one), len(other)), np.float32)
+    for i in range(0, len(one), _ROWS):
+        found[i : i + _ROWS] = similarity(one[i : i + _ROWS], other).numpy()
+    return found
 
 
 def near_of(
@@ -97,24 +103,46 @@ def two_stage(
     k: int,
     beta: float,
     tell: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> tuple[Float[np.ndarray, "q t"], Float[np.ndarray, "t q"]]:
+) -> tuple[Rows, Rows]:
     """Scores both ways that rank each one's k nearest by what `tell` says of pairs (query, target) and
     `beta` times their similarity, and all others behind, as before.
 
-    A pair that is among the nearest both ways is told once.
+    A pair that is among the nearest both ways is told once. Beside `near`, which may be large, no matrix
+    is held: scores are made for some rows at a time.
     """
-    ways = [w.astype(np.float64) for w in (near, near.T)]
-    chosen = [np.argpartition(-w, min(k, w.shape[1]) - 1, axis=1)[:, :k] for w in ways]
+    chosen = [_nearest(way, k) for way in (near, near.T)]
     own = [np.broadcast_to(np.arange(len(c))[:, None], c.shape) for c in chosen]
     codes = [own[0] * near.shape[1] + chosen[0], chosen[1] * near.shape[1] + own[1]]
     pairs, places = np.unique(np.concatenate([c.ravel() for c in codes]), return_inverse=True)
     told = tell(pairs // near.shape[1], pairs % near.shape[1])[places]
     parts = np.split(told, [codes[0].size])
     forward, backward = (
-        _ranked(way, nearest, part.reshape(nearest.shape), beta)
-        for way, nearest, part in zip(ways, chosen, parts, strict=True)
+        _scores(way, nearest, part.reshape(nearest.shape), beta)
+        for way, nearest, part in zip((near, near.T), chosen, parts, strict=True)
     )
     return forward, backward
+
+
+def _scores(
+    near: Float[np.ndarray, "a b"],
+    nearest: Int[np.ndarray, "a k"],
+    told: Float[np.ndarray, "a k"],
+    beta: float,
+) -> Rows:
+    def rows(start: int, stop: int) -> np.ndarray:
+        part = near[start:stop].astype(np.float64, order="C")
+        return _ranked(part, nearest[start:stop], told[start:stop], beta)
+
+    return rows
+
+
+def _nearest(near: Float[np.ndarray, "a b"], k: int) -> Int[np.ndarray, "a k"]:
+    """Each row's k nearest, in no order."""
+    found = np.empty((len(near), min(k, near.shape[1])), np.int64)
+    for i in range(0, len(near), _ROWS):
+        part = near[i : i + _ROWS].astype(np.float64, order="C")
+        found[i : i + _ROWS] = np.argpartition(-part, found.shape[1] - 1, axis=1)[:, :k]
+    return found
 
 
 def _ranked(
@@ -123,6 +151,7 @@ def _ranked(
     told: Float[np.ndarray, "a k"],
     beta: float,
 ) -> Float[np.ndarray, "a b"]:
+    """Scores of these rows: the nearest by what was told, all others behind."""
     best = told + beta * np.take_along_axis(near, nearest, axis=1)
     behind = near + best.min(1, keepdims=True) - near.max(1, keepdims=True) - 1
     np.put_along_axis(behind, nearest, best, axis=1)

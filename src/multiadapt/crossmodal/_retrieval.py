@@ -4,7 +4,9 @@ Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/
 momentum distillation: Li et al., "Align before Fuse", https://arxiv.org/abs/2107.07651.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multiadapt.adapted import Adapted
+from multiadapt.attach import resting
 from multiadapt.crossmodal._base import Joint
 from multiadapt.crossmodal._cross import CrossPass, Seen, words_of
 from multiadapt.crossmodal._frames import clips_of, similarity
@@ -56,6 +59,13 @@ class Contrast(Spec):
             raise SpecError(f"queue must be at least 0, got {self.queue}")
         if not 0 <= self.distill <= 1:
             raise SpecError(f"distill must be in 0..1, got {self.distill}")
+        for name in ("queue", "distill"):
+            given = getattr(self, name)
+            if self.momentum is None and given not in (0, getattr(Contrast, name)):
+                raise SpecError(
+                    f"{name} is of what a teacher says, which needs momentum, got {name}={given} with "
+                    "momentum=None: leave it out, or give momentum, such as 0.995"
+                )
 
 
 class _Heads(nn.Module):
@@ -93,6 +103,8 @@ class RetrievalModel(Adapted):
         self.clips = clips_of(joint.encoders) if joint.frame_aware else None
         """The stream of clips whose frames are weighed."""
         self.heads = _Heads(joint)
+        self.began = copy.deepcopy(self.heads).requires_grad_(False)
+        """The heads as they are before training."""
         self._adapt(method, [self.cross] if self.cross is not None else [])
         self._settle()
         self.heads.requires_grad_(True)
@@ -121,6 +133,23 @@ class RetrievalModel(Adapted):
     def ranks_again(self) -> bool:
         """Whether pairs can be told apart better than by one vector a row."""
         return self.matches or self.clips is not None
+
+    @property
+    def reversible(self) -> bool:
+        """Whether the networks are in memory as they were before training, beside what was added."""
+        own = [name for names in self._changed.values() for name in names]
+        folded = any(adapter.folded for adapter in self.placed.values())
+        # Pooled vectors are standardised, by the training rows, only before new projections.
+        return not (folded or self.new) and all(name.startswith("pooled.") for name in own)
+
+    @contextmanager
+    def before(self) -> Iterator["RetrievalModel"]:
+        """The same networks as before training, where they are `reversible`: adapters rest, and the heads are
+        those that it began with. Valid inside; other threads that use this model notice nothing."""
+        found = copy.copy(self)
+        found._modules = self._modules | {"heads": self.began}
+        with resting():
+            yield found
 
     def cuts(self) -> dict[str, int]:
         found = super().cuts()

@@ -1,4 +1,4 @@
-"""A decoder that writes token by token, looking at a picture or at a question's states, and its training.
+"""A decoder that writes token by token, looking at a picture, a clip or a question's states, and its training.
 
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
 """
@@ -21,11 +21,10 @@ from multiadapt.crossmodal._blip import Parts
 from multiadapt.crossmodal._cross import Seen, cross_sites, mind_masks
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._families._tokens import TokenPreparation
-from multiadapt.encoders._pretrained import PretrainedEncoder
 from multiadapt.errors import EncoderError, SpecError
 from multiadapt.model import Scored
 from multiadapt.spec import Spec
-from multiadapt.types import Inputs, Site, Stream
+from multiadapt.types import Inputs, Site, Stream, Tokens
 
 __all__ = ["DECODER", "Decoding", "Writer", "WritingModel"]
 
@@ -199,7 +198,7 @@ class Writer(nn.Module):
 
 
 class WritingModel(Adapted, ABC):
-    """A picture's encoder and a decoder, both as a method corrects them.
+    """An encoder of pictures or clips and a decoder, both as a method corrects them.
 
     A batch holds, beside the streams of `encoders`, the texts to be written under the decoder's name.
     `forward` gives (b, 1): each row's loss, without smoothing.
@@ -207,12 +206,14 @@ class WritingModel(Adapted, ABC):
 
     trains = ()
     looks = True
+    weighs_by: str = ""
+    """SHA-256 of the projections by which the frames of a clip are weighed; "": they count alike."""
 
-    def __init__(self, parts: Parts, image: Stream, prompt: str, smoothing: float) -> None:
+    def __init__(self, parts: Parts, shown: Encoder, prompt: str, smoothing: float) -> None:
         """`smoothing`: share of the loss in which every token is as good as the right one."""
         if parts.decoder is None:
             raise EncoderError(f"{parts.origin.source} has no decoder that could write")
-        super().__init__({image.name: PretrainedEncoder(image, parts.vision, "vision")})
+        super().__init__({shown.stream.name: shown})
         self.smoothing, self.base = smoothing, parts.base
         self.writer = Writer(parts.decoder, parts.text.preparation, prompt)
 
@@ -220,6 +221,11 @@ class WritingModel(Adapted, ABC):
     def reads(self) -> Mapping[str, Encoder]:
         """By stream, who prepares what a batch holds beside the texts."""
         return {s: self.encoder(s) for s in self.streams}
+
+    def shown(self, batch: Mapping[str, Inputs]) -> Tokens:
+        """The tokens of each row's picture, or of all frames of its clip."""
+        (stream,) = self.streams
+        return self.encoder(stream)(batch[stream])
 
     @abstractmethod
     def sight(self, batch: Mapping[str, Inputs]) -> Seen:

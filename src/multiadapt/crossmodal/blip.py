@@ -1,4 +1,4 @@
-"""BLIP for retrieval: two towers, and a cross-modal pass that says whether a text fits a picture or clip.
+"""BLIP: two towers, and a cross-modal pass that says whether a text fits a picture or clip.
 
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
 """
@@ -11,7 +11,6 @@ from torch import nn
 
 from multiadapt.crossmodal._base import BackboneSpec, Joint
 from multiadapt.crossmodal._blip import Parts, open_blip
-from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._pretrained import PretrainedEncoder
 from multiadapt.errors import SpecError
 from multiadapt.types import Sampling, Stream
@@ -40,7 +39,8 @@ class Blip(BackboneSpec):
     stride: int = 4
     """Frames from one read frame to the next with sampling="stride"."""
     frame_aware: bool = True
-    """A text that looks at a clip weighs its frames by how near they are to it, without parameters."""
+    """A text that looks at a clip weighs its frames by how near they are to it, without parameters. A question
+    can where the checkpoint also holds the projections of retrieval; captions are asked by nobody."""
 
     def check(self) -> None:
         for name in ("frames", "stride"):
@@ -57,7 +57,7 @@ class Blip(BackboneSpec):
         parts = open_blip(self.source, "retrieval", self.size, self.revision)
         both = [s.modality == "text" for s in streams] in ([True, False], [False, True])
         return Joint(
-            {s.name: self._encoder(s, parts) for s in streams},
+            {s.name: self.encoder(s, parts) for s in streams},
             {s.name: _projection(s, parts) for s in streams},
             0.07,
             cross=parts.cross if both else None,
@@ -67,7 +67,8 @@ class Blip(BackboneSpec):
             frame_aware=self.frame_aware,
         )
 
-    def _encoder(self, stream: Stream, parts: Parts) -> Encoder:
+    def encoder(self, stream: Stream, parts: Parts) -> PretrainedEncoder:
+        """Of a column of texts, pictures or clips."""
         if stream.modality == "text":
             return PretrainedEncoder(stream, parts.text, "text")
         if stream.modality == "image":

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from multiadapt.crossmodal._base import BackboneSpec, Joint
 from multiadapt.crossmodal._clip import Own, own_projections
@@ -18,9 +20,7 @@ from multiadapt.types import Stream
 __all__ = ["Dual"]
 
 _TOWERS = (ImageEncoder, TextEncoder, VideoEncoder)
-
-
-_WIDTH, _TEMPERATURE = 256, 0.07
+_WIDTH, _TEMPERATURE, _DROPOUT = 256, 0.07, 0.5
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Dual(BackboneSpec):
     where there are such, else 256."""
     temperature: float | None = None
     """What similarities are divided by at first. None: the checkpoint's own, else 0.07."""
+    dropout: float | None = None
+    """Share of the numbers hidden at random from new projections in training, at least 0, below 1. None: 0.5,
+    for a few thousand pairs are soon learned by heart."""
     frame_aware: bool = True
     """What is compared with a clip weighs its frames by how near they are to it, without parameters, where
     a network of pictures reads them one by one and pools them by their mean."""
@@ -46,13 +49,20 @@ class Dual(BackboneSpec):
             raise SpecError(f"width must be at least 1, got {self.width}")
         if self.temperature is not None and self.temperature <= 0:
             raise SpecError(f"temperature must be above 0, got {self.temperature}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise SpecError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 
     def open(self, streams: Sequence[Stream]) -> Joint:
         encoders = self._encoders(streams)
         own = self._own(streams)
         if own is None:
-            wide = self.width or _WIDTH
-            projections = {n: nn.Linear(e.width, wide) for n, e in encoders.items()}
+            wide, dropout = self.width or _WIDTH, _DROPOUT if self.dropout is None else self.dropout
+            projections = {n: _Projection(e.width, wide, dropout) for n, e in encoders.items()}
+        elif self.dropout is not None:
+            raise SpecError(
+                f"dropout={self.dropout} is of new projections, and this network has its own: leave it out, "
+                "or give a width"
+            )
         else:
             texts = {s.name for s in streams if s.modality == "text"}
             projections = {n: own.text if n in texts else own.vision for n in encoders}
@@ -65,7 +75,7 @@ class Dual(BackboneSpec):
         opened: dict[EncoderSpec, nn.Module | None] = {}
         encoders: dict[str, Encoder] = {}
         for stream in streams:
-            spec = self._spec(stream)
+            spec = self.spec(stream)
             if spec not in opened:
                 opened[spec] = spec.open("classification")
             name = f"network{list(opened).index(spec)}"
@@ -77,13 +87,14 @@ class Dual(BackboneSpec):
 
     def _own(self, streams: Sequence[Stream]) -> Own | None:
         """The projections of the one network that both sides are towers of."""
-        specs = [self._spec(stream) for stream in streams]
+        specs = [self.spec(stream) for stream in streams]
         if self.width is not None or not all(isinstance(s, _TOWERS) for s in specs):
             return None
         found = {(s.source, s.revision) for s in specs if isinstance(s, _TOWERS)}
         return own_projections(*found.pop()) if len(found) == 1 else None
 
-    def _spec(self, stream: Stream) -> EncoderSpec:
+    def spec(self, stream: Stream) -> EncoderSpec:
+        """The encoder of a column. SpecError: none is named for it."""
         spec = self.encoders.get(stream.name, self.encoders.get(stream.modality))
         if spec is None:
             raise SpecError(
@@ -91,3 +102,14 @@ class Dual(BackboneSpec):
                 f"are {sorted(self.encoders)}"
             )
         return spec
+
+
+class _Projection(nn.Linear):
+    """A linear map that starts at random."""
+
+    def __init__(self, width: int, wide: int, dropout: float) -> None:
+        super().__init__(width, wide)
+        self.dropout = dropout
+
+    def forward(self, input: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:  # noqa: A002 - torch's name
+        return super().forward(F.dropout(input, self.dropout, self.training))

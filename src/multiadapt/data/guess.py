@@ -34,7 +34,7 @@ from multiadapt.data.vectors import is_vector
 from multiadapt.errors import CellError, SchemaError
 from multiadapt.types import Kind
 
-__all__ = ["guess"]
+__all__ = ["FILMS", "guess"]
 
 LOG = logging.getLogger("multiadapt")
 SAMPLE, SEED, MANY = 50, 0, 20

@@ -1,4 +1,4 @@
-"""Which adapters an image network gets: on the pooled vector, or after the blocks of chosen stages."""
+"""Which adapters a network of pictures or clips gets: on the pooled vector, or after blocks of chosen stages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ __all__ = ["ImageBranch"]
 
 @dataclass(frozen=True)
 class ImageBranch(Spec):
-    """TI-Adapter's image side. On a transformer, a linear bottleneck with LayerNorm takes the place
-    of the convolutional one, and its blocks count as four equal stages."""
+    """TI-Adapter's image side, on pictures and on clips. On a transformer, a linear bottleneck with LayerNorm
+    takes the place of the convolutional one, and its blocks count as four equal stages."""
 
     variant: Literal["embedding", "bc1", "bc2", "bc3", "bc4"] = "bc2"
-    """embedding: on the pooled vector (EAdapter). bcN: after every block of the last N stages."""
+    """embedding: on the pooled vector (EAdapter), a clip's after its frames are pooled. bcN: after every block
+    of the last N stages."""
     r: int = 16
     """Width of the bottleneck."""
     alpha: float = 1.0
@@ -34,15 +35,15 @@ class ImageBranch(Spec):
     stages: tuple[int, ...] | None = None
     """Stages with adapters, counted from 1 at the input, in place of bcN's last N."""
     share: bool = True
-    """Image columns that use one network share its adapters; False: each column has its own."""
+    """Columns that use one network share its adapters; False: each column has its own."""
 
     def check(self) -> None:
         if self.stages is not None and self.variant == "embedding":
             raise SpecError(f"variant 'embedding' adapts no stages, got stages={self.stages}")
 
     def build(self, sites: Sequence[Site]) -> Mapping[Site, Adapter]:
-        """Adapters for the image sites among `sites`."""
-        images = [s for s in sites if s.modality == "image"]
+        """Adapters for the sites of pictures and clips among `sites`."""
+        images = [s for s in sites if s.modality in ("image", "video")]
         if self.variant == "embedding":
             return Bottleneck(
                 self.r, self.alpha, self.activation, None, self.init, self.share

@@ -1,5 +1,8 @@
 """TI-Adapter: a bottleneck adapter on the tabular embedding, adapters in the image network, one linear head.
 
+The paper has a table and pictures. Clips are treated as pictures are: their frames, or the blocks of a
+network that reads them whole. Networks of other modalities stay as they are, under the same head.
+
 J. Luo, "Parameter-Efficient Adapter Tuning for Tabular-Image Multimodal Learning",
 https://arxiv.org/abs/2606.11682
 """
@@ -18,7 +21,7 @@ __all__ = ["TIAdapter"]
 
 @dataclass(frozen=True)
 class TIAdapter(Method):
-    """Both encoders stay frozen; only adapters and the head are trained."""
+    """All encoders stay frozen; only adapters, of the table, pictures and clips, and the head are trained."""
 
     image: ImageBranch = ImageBranch()
     tabular: Bottleneck = Bottleneck()

@@ -1,7 +1,7 @@
 """Indexes of vectors: built, changed, searched, kept on disk."""
 
-from multiadapt.search._base import Found, Id, Sources, VectorIndex, plain_cell, plain_ids
-from multiadapt.search._open import KINDS, build_index, open_index
+from multiadapt.search._base import Found, Id, Sources, VectorIndex, plain_cell, plain_id, plain_ids
+from multiadapt.search._open import KINDS, build_index, check_index, open_index
 
 __all__ = [
     "KINDS",
@@ -10,7 +10,9 @@ __all__ = [
     "Sources",
     "VectorIndex",
     "build_index",
+    "check_index",
     "open_index",
     "plain_cell",
+    "plain_id",
     "plain_ids",
 ]

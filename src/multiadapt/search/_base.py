@@ -13,7 +13,16 @@ from jaxtyping import Float
 
 from multiadapt.errors import ArtifactError, CellError, SpecError
 
-__all__ = ["Found", "Id", "Sources", "VectorIndex", "plain_cell", "plain_ids", "unit_vectors"]
+__all__ = [
+    "Found",
+    "Id",
+    "Sources",
+    "VectorIndex",
+    "plain_cell",
+    "plain_id",
+    "plain_ids",
+    "unit_vectors",
+]
 
 Id: TypeAlias = str | int
 UNIT = 1e-2
@@ -192,18 +201,18 @@ def plain_cell(cell: Any) -> str | list[str] | None:
     return None
 
 
+def plain_id(given: object, place: int) -> Id:
+    """An id as Python's own. CellError: neither text nor a whole number; `place` says which it is."""
+    if isinstance(given, str):
+        return str(given)
+    if isinstance(given, Integral) and not isinstance(given, bool):
+        return int(given)
+    raise CellError(f"id {place}: an id must be text or a whole number, got {type(given).__name__}")
+
+
 def plain_ids(ids: Sequence[Id]) -> list[Id]:
     """The ids as Python's own. CellError: neither text nor a whole number, or one stands twice."""
-    keys: list[Id] = []
-    for place, given in enumerate(ids):
-        if isinstance(given, str):
-            keys.append(str(given))
-        elif isinstance(given, Integral) and not isinstance(given, bool):
-            keys.append(int(given))
-        else:
-            raise CellError(
-                f"id {place}: an id must be text or a whole number, got {type(given).__name__}"
-            )
+    keys = [plain_id(given, place) for place, given in enumerate(ids)]
     if len(set(keys)) < len(keys):
         seen: set[Id] = set()
         twice = next(key for key in keys if key in seen or seen.add(key))

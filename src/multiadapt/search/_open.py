@@ -1,6 +1,7 @@
 """Make an index of a named kind, and open a saved one of any."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from multiadapt.search.exact import ExactIndex
 from multiadapt.search.faiss import FaissIndex
 from multiadapt.search.lance import LanceIndex
 
-__all__ = ["KINDS", "build_index", "open_index"]
+__all__ = ["KINDS", "build_index", "check_index", "open_index"]
 
-KINDS = ("exact", "hnsw", "ivf", "lance")
+_CLASSES = {"exact": ExactIndex, "hnsw": FaissIndex, "ivf": FaissIndex, "lance": LanceIndex}
+KINDS = tuple(_CLASSES)
 
 
 def build_index(
@@ -52,12 +54,11 @@ def open_index(folder: str | Path, *, made_by: str, root: str | Path | None = No
     """
     folder = Path(folder)
     manifest = opened(folder, made_by)
-    kinds = {"exact": ExactIndex, "hnsw": FaissIndex, "ivf": FaissIndex, "lance": LanceIndex}
-    if manifest.kind not in kinds:
+    if manifest.kind not in _CLASSES:
         raise ArtifactError(
             f"{folder} holds an index of kind {manifest.kind!r}; this version reads {', '.join(KINDS)}"
         )
-    index = kinds[manifest.kind].load(folder, manifest)
+    index = _CLASSES[manifest.kind].load(folder, manifest)
     index.sources = read_sources(folder)
     if root is not None:
         if index.sources is None:
@@ -66,11 +67,19 @@ def open_index(folder: str | Path, *, made_by: str, root: str | Path | None = No
     return index
 
 
-def _empty(kind: str, dimension: int, made_by: str, options: dict[str, Any]) -> VectorIndex:
-    if kind == "exact":
-        return ExactIndex(dimension, made_by, **options)
-    if kind in ("hnsw", "ivf"):
-        return FaissIndex(dimension, made_by, kind=kind, **options)
-    if kind == "lance":
-        return LanceIndex(dimension, made_by, **options)
-    raise SpecError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+def check_index(kind: str, options: Mapping[str, Any]) -> None:
+    """What `build_index` refuses of kind and options, before there are vectors."""
+    _empty(kind, 1, "", options)
+
+
+def _empty(kind: str, dimension: int, made_by: str, options: Mapping[str, Any]) -> VectorIndex:
+    if kind not in _CLASSES:
+        raise SpecError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    given = inspect.signature(_CLASSES[kind]).parameters.values()
+    known = [p.name for p in given if p.kind is p.KEYWORD_ONLY and p.name != "kind"]
+    if unknown := [name for name in options if name not in known]:
+        raise SpecError(
+            f"an index of kind {kind!r} has no options {unknown}; it has {', '.join(known)}"
+        )
+    own = {"kind": kind} if _CLASSES[kind] is FaissIndex else {}
+    return _CLASSES[kind](dimension, made_by, **own, **options)
