@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
-from squares import BLIP, COLOURS, QUICK, make_squares, squares
+from squares import BLIP, COLOURS, QUICK, squares
 
 from multiadapt import Captioner, QuestionAnswerer, UniAdapter, Unified
 from multiadapt.crossmodal._adopt import adopt
@@ -22,11 +22,6 @@ from multiadapt.writing_files import read_donor
 
 ROLES = {"image": "photo", "caption": "caption"}
 SMALL = UniAdapter(Unified(r=4))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_squares(tmp_path_factory.mktemp("squares"))
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,9 @@ def test_new_projections_hide_some_of_what_they_read_in_training_alone(saved: An
         found[dropout] = torch.equal(still, moved)
         torch.testing.assert_close(moved.mean(0), still.mean(0), rtol=0, atol=0.5)
     assert found == {None: False, 0.0: True}
-    with pytest.raises(SpecError, match=r"dropout=0\.1 is of new projections, and this network has"):
+    with pytest.raises(
+        SpecError, match=r"dropout=0\.1 is of new projections, and this network has"
+    ):
         model(image, text, dropout=0.1)
 
 
