@@ -30,6 +30,8 @@ def parser(description: str, *places: str) -> argparse.ArgumentParser:
     for place in places:
         found.add_argument(f"--{place}", type=Path, required=True, help=texts[place])
     found.add_argument("--threads", type=int, default=1)
+    # Seconds of a fit would depend on what ran before it.
+    os.environ.setdefault("MULTIADAPT_CACHE", "off")
     return found
 
 

@@ -67,6 +67,25 @@ def step_time() -> str:
     return markdown(rows) + origin(table)
 
 
+def cache() -> str:
+    table = read("cache.csv")
+    rows = [
+        {
+            "variant": row["variant"],
+            "without, s": f"{row['off_s']:.1f}",
+            "first run, s": f"{row['first_s']:.1f}",
+            "later run, s": f"{row['later_s']:.1f}",
+            "without / first": f"{row['off_over_first']:.2f}",
+            "without / later": f"{row['off_over_later']:.2f}",
+            "MB kept": f"{row['mb']:.0f}",
+            "turns": f"{row['turns']}",
+            "load": f"{row['load']:.1f}",
+        }
+        for _, row in table.iterrows()
+    ]
+    return markdown(rows) + origin(table)
+
+
 def memory() -> str:
     table = read("memory.csv")
     rows = [
@@ -160,6 +179,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         "houses_starter.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
     ),
     "step-time": step_time,
+    "cache": cache,
     "memory": memory,
     "decode": decode,
     "token-cost": token_cost,

@@ -1,5 +1,6 @@
 """What all tests share: one torch thread, skips for what a machine lacks, a small shop."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from squares import make_squares
 from tiny import make_network, make_table
 
 torch.set_num_threads(1)
+os.environ["MULTIADAPT_CACHE"] = "off"  # tests of the cache name a folder of their own
 settings.register_profile("multiadapt", deadline=None, derandomize=True)  # the same run everywhere
 settings.load_profile("multiadapt")
 

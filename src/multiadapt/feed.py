@@ -1,7 +1,8 @@
 """From rows of a table to the inputs of a model, the frozen part of it computed once where it fits.
 
 Rows are read in fixed blocks, in order, and stay in order. What is kept is each stream's inputs at
-its cut: everything before the first trained tensor.
+its cut: everything before the first trained tensor. It is kept in memory for as long as a table is used,
+and in a store on the disk for later runs.
 """
 
 import logging
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from multiadapt.cache import Shelf, Store, keys_of
 from multiadapt.data.bad_cells import BadCell, missing_cells
 from multiadapt.data.batches import cells
 from multiadapt.data.reading import Reading
@@ -28,7 +31,7 @@ from multiadapt.types import Inputs
 __all__ = ["BLOCK", "Feed", "blocks", "side_by_side"]
 
 BLOCK = 64
-"""Rows that are read and moved to the cut together."""
+"""Rows that are read and moved to the cut together, or as many frames of clips."""
 
 _WIDE = 1024  # rows of a table that an in-context encoder looks at together
 _AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one is computed
@@ -36,6 +39,13 @@ _AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one i
 _DECODED = {"image": 4, "video": 1}
 
 _log = logging.getLogger("multiadapt")
+
+
+class _Ready(NamedTuple):
+    """Rows that are read and prepared, and the keys that they are kept under, where they are."""
+
+    inputs: Inputs
+    keys: list[bytes | None] | None
 
 
 @dataclass
@@ -55,11 +65,16 @@ class Feed:
     """By stream, (b,) False where a row's modality was missing when it was last read."""
     positions: np.ndarray | None = None
     """(b,) where each row stands in the caller's table, for reports; None: rows are all of it."""
+    store: Store | None = field(default_factory=Store.usual)
+    """Where frozen computation is kept for later runs."""
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
         self._places = np.arange(len(self)) if self.positions is None else self.positions
         self._noted: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        self._shelves: dict[str, Shelf | None] = {
+            s: self._shelf(s, self.cuts[s]) for s in self.encoders
+        }
         self.present = {s: np.ones(len(self), dtype=bool) for s in self.encoders}
         for stream, inputs in self.given.items():
             self.present[stream] = (inputs.count > 0).numpy()
@@ -94,6 +109,7 @@ class Feed:
             else:
                 self._say_unkept(stream, parts)
                 self._read_only(stream, self._order(stream)[len(parts) :])
+            self._say_stored(stream)
 
     def demand(self, how_many: Demand) -> None:
         """CellError naming the rows that lack all their modalities ("one" is demanded), or any ("all").
@@ -149,7 +165,7 @@ class Feed:
 
     def _order(self, stream: str) -> list[np.ndarray]:
         tabular = self.encoders[stream].stream.modality == "tabular"
-        return self.in_order(_WIDE if tabular else BLOCK)
+        return self.in_order(_WIDE if tabular else _block(self.encoders[stream]))
 
     def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
         """Inputs for each array of row positions, on the device, those to come read ahead."""
@@ -158,23 +174,30 @@ class Feed:
             yield from (self._on_device({}, rows) for rows in order)
             return
         with ThreadPoolExecutor(_AHEAD) as pool:
-            waiting: list[Future[dict[str, Inputs]]] = []
+            waiting: list[Future[dict[str, _Ready]]] = []
             for i, rows in enumerate(order):
                 while len(waiting) < _AHEAD and i + len(waiting) < len(order):
                     waiting.append(pool.submit(self._prepared, streams, order[i + len(waiting)]))
                 ready = waiting.pop(0).result()
                 yield self._on_device(ready, rows)
 
-    def in_order(self, size: int = BLOCK) -> list[np.ndarray]:
-        """All rows in blocks, in the table's order."""
-        return blocks(len(self), size)
+    @property
+    def block(self) -> int:
+        """Rows that are looked at together where none is trained on."""
+        return min(map(_block, self.encoders.values()), default=BLOCK)
+
+    def in_order(self, size: int | None = None) -> list[np.ndarray]:
+        """All rows in blocks, by default of `block`, in the table's order."""
+        return blocks(len(self), size or self.block)
 
     def pooled(self, stream: str) -> Float[Tensor, "b d"]:
         """The frozen encoder's vector of every row that has one, before any adapter."""
-        encoder = self.encoders[stream]
+        last = self.encoders[stream].blocks + 1
+        shelf = self._shelf(stream, last, start=self.cuts[stream])
         found: list[Tensor] = []
         for inputs in self._stream_in_order(stream):
-            deep = encoder.prefix(inputs.to(self.device), encoder.blocks + 1)
+            keys = None if shelf is None else keys_of(inputs)
+            deep = self._through(stream, last, _Ready(inputs, keys), shelf)
             vectors = deep.mean(deep.tensors["pooled"])
             found.append(vectors[deep.count > 0].cpu())
         return torch.cat(found)
@@ -191,19 +214,45 @@ class Feed:
 
     def _blocks(self, stream: str) -> Iterator[Inputs]:
         """One stream's rows, block by block, moved to its cut and back to the CPU."""
-        encoder = self.encoders[stream]
         order = self._order(stream)
         with ThreadPoolExecutor(_AHEAD) as pool:
             waiting = [pool.submit(self._prepared, [stream], rows) for rows in order[:_AHEAD]]
             for i in range(len(order)):
-                inputs = waiting.pop(0).result()[stream].to(self.device)
+                ready = waiting.pop(0).result()[stream]
                 if i + _AHEAD < len(order):
                     waiting.append(pool.submit(self._prepared, [stream], order[i + _AHEAD]))
-                yield encoder.prefix(inputs, self.cuts[stream]).to(torch.device("cpu"))
+                yield self._moved(stream, ready).to(torch.device("cpu"))
 
-    def _prepared(self, streams: Sequence[str], rows: np.ndarray) -> dict[str, Inputs]:
+    def _prepared(self, streams: Sequence[str], rows: np.ndarray) -> dict[str, _Ready]:
         """Reads and prepares rows, files a few at a time; runs in a worker thread."""
-        return {s: self._read(self.encoders[s], rows) for s in streams}
+        found: dict[str, _Ready] = {}
+        for stream in streams:
+            inputs = self._read(self.encoders[stream], rows)
+            kept = self._shelves[stream] is not None
+            found[stream] = _Ready(inputs, keys_of(inputs) if kept else None)
+        return found
+
+    def _shelf(self, stream: str, cut: int, start: int = 0) -> Shelf | None:
+        """Where the stream's frozen part from `start` to `cut` is kept on the disk; None: nowhere."""
+        about = self.encoders[stream].about()
+        if self.store is None or about is None or cut == start or stream in self.given:
+            return None
+        own = {"start": start, "cut": cut, "device": self.device.type, "torch": torch.__version__}
+        return self.store.shelf({**about, **own})
+
+    def _moved(self, stream: str, ready: _Ready) -> Inputs:
+        """At the stream's cut, on the device."""
+        return self._through(stream, self.cuts[stream], ready, self._shelves[stream])
+
+    def _through(self, stream: str, cut: int, ready: _Ready, shelf: Shelf | None) -> Inputs:
+        """At the cut, on the device: read from the shelf, or computed and put there."""
+
+        def move(inputs: Inputs) -> Inputs:
+            return self.encoders[stream].prefix(inputs.to(self.device), cut)
+
+        if shelf is None or ready.keys is None:
+            return move(ready.inputs)
+        return shelf.through(ready.inputs, ready.keys, move).to(self.device)
 
     def _read(self, encoder: Encoder, rows: np.ndarray) -> Inputs:
         step = _DECODED.get(encoder.stream.modality, max(len(rows), 1))
@@ -231,24 +280,44 @@ class Feed:
             except CellError as error:
                 raise CellError(f"row {one.index[0]!r}: {error}") from error
 
-    def _on_device(self, read: Mapping[str, Inputs], rows: np.ndarray) -> dict[str, Inputs]:
+    def _on_device(self, read: Mapping[str, _Ready], rows: np.ndarray) -> dict[str, Inputs]:
         chosen = torch.from_numpy(rows)
         batch: dict[str, Inputs] = {}
-        for stream, encoder in self.encoders.items():
+        for stream in self.encoders:
             if stream in self._kept:
                 batch[stream] = self._kept[stream].select(chosen).to(self.device)
             else:
-                batch[stream] = encoder.prefix(read[stream].to(self.device), self.cuts[stream])
+                batch[stream] = self._moved(stream, read[stream])
         return batch
 
     def _say_unkept(self, stream: str, parts: Sequence[Inputs]) -> None:
         rows = sum(len(p) for p in parts)
         need = sum(p.nbytes for p in parts) / max(rows, 1) * len(self) / 1e9
+        again = "computed" if self._shelves[stream] is None else "read from the disk"
         _log.info(
-            "%s: its frozen part (about %.1f GB for %d rows) does not fit in memory and is computed "
-            "again in every epoch, and in every pass of a report; raise `memory` above %.1f GB to keep it",
-            stream, need, len(self), need,
+            "%s: its frozen part (about %.1f GB for %d rows) does not fit in memory and is %s again in "
+            "every epoch, and in every pass of a report; raise `memory` above %.1f GB to keep it",
+            stream, need, len(self), again, need,
         )  # fmt: skip
+
+    def _say_stored(self, stream: str) -> None:
+        shelf = self._shelves[stream]
+        if shelf is not None and shelf.hits:
+            _log.info(
+                "%s: the frozen part of %d of %d rows was read from %s",
+                stream, shelf.hits, len(self), shelf.folder,
+            )  # fmt: skip
+        if shelf is not None and shelf.refused:
+            _log.info(
+                "%s: the frozen part of %d of %d rows is not kept for later runs, for the cache is full; "
+                "raise MULTIADAPT_CACHE_GB, or empty it with `multiadapt cache clear`",
+                stream, shelf.refused, len(self),
+            )  # fmt: skip
+
+
+def _block(encoder: Encoder) -> int:
+    sampling = encoder.stream.sampling
+    return max(1, BLOCK // (sampling.frames if sampling else 1))
 
 
 def blocks(rows: int, size: int = BLOCK) -> list[np.ndarray]:
@@ -258,7 +327,7 @@ def blocks(rows: int, size: int = BLOCK) -> list[np.ndarray]:
 
 def side_by_side(feeds: Sequence[Feed]) -> Iterator[dict[str, Inputs]]:
     """All rows in blocks, in the table's order, of feeds that have the same rows."""
-    order = feeds[0].in_order()
+    order = feeds[0].in_order(min(feed.block for feed in feeds))
     for parts in zip(*(feed.batches(order) for feed in feeds), strict=True):
         yield {stream: inputs for part in parts for stream, inputs in part.items()}
 

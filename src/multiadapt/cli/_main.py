@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from multiadapt import __version__
+from multiadapt.cli._cache import cache
 from multiadapt.cli._compare import compare
 from multiadapt.cli._evaluate import evaluate
 from multiadapt.cli._export import export
@@ -81,6 +82,7 @@ def _with(text: str, hint: Callable[[str], str]) -> str:
         inspect,
         export,
         methods,
+        cache,
         embed,
         index,
         search,

@@ -140,7 +140,7 @@ class SharedFeed:
         return self.sides[0][0].device
 
     def in_order(self) -> list[np.ndarray]:
-        return blocks(len(self))
+        return blocks(len(self), min(feed.block for feed, _ in self.sides))
 
     def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
         """All sides of each array of rows."""

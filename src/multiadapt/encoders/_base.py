@@ -118,6 +118,11 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def origin(self) -> Origin: ...
 
+    def about(self) -> Mapping[str, str] | None:
+        """What `prefix` depends on beside row and cut, where it is worth keeping from run to run and no
+        row's values depend on its batch. Default: None, it is not."""
+        return None
+
     def learned(self) -> Learned:
         """What `learn` kept, for the artifact. Default: nothing."""
         return Learned()

@@ -1,5 +1,6 @@
 """Encoders of pictures, texts, sounds and clips: frozen networks that other libraries keep, adapted inside."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,20 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> "Backbone":  # noqa: FBT001, FBT002 - torch's signature
         return super().train(False)
+
+    def about(self) -> Mapping[str, str] | None:
+        """What tells its frozen computation from any other's; None: padding has a part in it."""
+        if self.family.window or not self.origin.sha256:
+            return None
+        plain = {k: v for k, v in vars(self.family).items() if isinstance(v, (str, int, float))}
+        config: Any = getattr(self.network, "config", None)
+        settings = config.to_json_string() if hasattr(config, "to_json_string") else ""
+        built = f"{type(self.family)} {sorted(plain.items())} {settings}\n{self.network}"
+        return {
+            "source": self.origin.source,
+            "weights": self.origin.sha256,
+            "built": hashlib.sha256(built.encode()).hexdigest(),
+        }
 
     def start(self, tensors: Mapping[str, Tensor], cut: int) -> tuple[Tensor, Mask]:
         """The state that enters block `cut`, from what was kept there or, at 0, from raw inputs."""
@@ -183,6 +198,9 @@ class PretrainedEncoder(Encoder):
 
     def origin(self) -> Origin:
         return self.backbone.origin
+
+    def about(self) -> Mapping[str, str] | None:
+        return self.backbone.about()
 
     def _joined(self, pooled: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
         return inputs.mean(pooled) if self.pool is None else self.pool(pooled, inputs)

@@ -1,0 +1,208 @@
+"""Rows of one encoder at one cut, in files that are written once and read where they lie."""
+
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from multiadapt.cache._rows import TOKENS, checksum, lengths_of, packed, unpacked
+from multiadapt.types import Inputs
+
+__all__ = ["PART", "Shelf", "told"]
+
+PART = ".safetensors"
+_ABOUT = "about.json"
+_KEYS, _ITEMS, _CHECKS, _LENGTHS = "#keys", "#items", "#checks", "#lengths"
+_log = logging.getLogger("multiadapt")
+
+
+@dataclass
+class _Part:
+    """An open file of rows, mapped into memory."""
+
+    path: Path
+    file: Any
+    names: tuple[str, ...]
+    starts: list[int]
+    """Number of the first item of each row, and of all items."""
+    checks: list[int]
+    lengths: Tensor | None
+    """(f,) real tokens of each item."""
+    tokens: list[int]
+    """Number of the first token of each item, and of all tokens."""
+    used: bool = False
+
+    @staticmethod
+    def open(path: Path) -> "tuple[_Part, list[bytes]]":
+        """With the keys of its rows. SafetensorError, OSError: it is damaged or gone."""
+        file: Any = safe_open(path, "pt")
+        told = {name: file.get_tensor(name) for name in file.keys() if name.startswith("#")}  # noqa: SIM118
+        names = tuple(name for name in file.keys() if not name.startswith("#"))  # noqa: SIM118
+        lengths = told.get(_LENGTHS)
+        ends = [] if lengths is None else lengths.tolist()
+        part = _Part(
+            path, file, names, [0, *accumulate(told[_ITEMS].tolist())], told[_CHECKS].tolist(),
+            lengths, [0, *accumulate(ends)],
+        )  # fmt: skip
+        return part, [row.tobytes() for row in told[_KEYS].numpy()]
+
+    def row(self, row: int, cut: int) -> Inputs | None:
+        """None: its bytes are not those that were written."""
+        if not self.used:
+            self.used = True
+            os.utime(self.path)
+        start, end = self.starts[row], self.starts[row + 1]
+        found = {name: self._slice(name, start, end) for name in self.names}
+        if checksum(found) != self.checks[row]:
+            return None
+        length = None if self.lengths is None else self.lengths[start:end]
+        return unpacked(found, length, end - start, cut)
+
+    def _slice(self, name: str, start: int, end: int) -> Tensor:
+        if name.startswith(TOKENS):
+            start, end = self.tokens[start], self.tokens[end]
+        return self.file.get_slice(name)[start:end]
+
+
+class Shelf:
+    """Rows of one encoder at one cut, by their keys.
+
+    Files appear whole or not at all, so that several processes may write and read at once; what others
+    write is seen by the next that opens the shelf. A row, once there, is the same for every reader.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any], take: Callable[[int], bool]) -> None:
+        """`about` is written beside the files, for people, its "cut" is the rows'; `take` tells whether so
+        many bytes more may be kept."""
+        self.folder, self.about, self._take = folder, about, take
+        self.hits, self.refused = 0, 0
+        """Rows that were here when they were asked for, and rows that there was no room for."""
+        self._rows: dict[bytes, tuple[_Part, int]] = {}
+        for path in sorted(folder.glob(f"*{PART}")):
+            self._open(path)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self._rows)
+
+    def through(
+        self,
+        inputs: Inputs,
+        keys: Sequence[bytes | None],
+        compute: Callable[[Inputs], Inputs],
+    ) -> Inputs:
+        """What `compute` says of rows that the keys stand for, on the CPU; only those not here are computed.
+
+        What is here counts also where a row has just been computed again: in another batch its last bits
+        differ, and a run that is broken off and resumed must not.
+        """
+        found = self._read_all(keys)
+        self.hits += sum(row is not None for row in found)
+        lacking = [i for i in np.flatnonzero(inputs.count).tolist() if found[i] is None]
+        if lacking:
+            asked = inputs.select(torch.tensor(lacking))
+            new = compute(asked).to(torch.device("cpu"))
+            own = [keys[i] for i in lacking]
+            self.add(own, new)
+            for i, (row, key) in enumerate(zip(lacking, own, strict=True)):
+                kept = self.read(key) if key else None
+                found[row] = new.select(torch.tensor([i])) if kept is None else kept
+        some = next((row for row in found if row is not None), None)
+        if some is None:  # no row has any item
+            return compute(inputs).to(torch.device("cpu"))
+        empty = {name: tensor[:0] for name, tensor in some.tensors.items()}
+        nothing = replace(some, tensors=empty, count=torch.tensor([0]))
+        return Inputs.join([nothing if row is None else row for row in found])
+
+    def _read_all(self, keys: Sequence[bytes | None]) -> list[Inputs | None]:
+        """Again where a file turned out to be damaged: its other rows go with it, and are to be kept anew."""
+        while True:
+            known = len(self._rows)
+            found = [self.read(key) if key else None for key in keys]
+            if len(self._rows) == known:
+                return found
+
+    def read(self, key: bytes) -> Inputs | None:
+        """One row at the cut; None: it is not there, or is damaged and now thrown away."""
+        if key not in self._rows:
+            return None
+        part, row = self._rows[key]
+        try:
+            found = part.row(row, self.about["cut"])
+        except (OSError, SafetensorError):  # another process threw it away, or the disk fails
+            found = None
+        if found is None:
+            self._drop(part)
+        return found
+
+    def add(self, keys: Sequence[bytes | None], inputs: Inputs) -> None:
+        """Keep those rows that have a key and are not there yet, where there is room."""
+        chosen = {key: i for i, key in enumerate(keys) if key and key not in self._rows}
+        if not chosen:
+            return
+        rows = [inputs.select(torch.tensor([i])) for i in chosen.values()]
+        alone = [packed(row) for row in rows]
+        tensors = {name: torch.cat([row[name] for row in alone]) for name in alone[0]}
+        if not self._take(sum(t.nbytes for t in tensors.values())):
+            self.refused += len(chosen)
+            return
+        tensors[_KEYS] = torch.frombuffer(bytearray(b"".join(chosen)), dtype=torch.uint8).view(
+            len(chosen), -1
+        )
+        tensors[_ITEMS] = torch.tensor([row.items for row in rows])
+        tensors[_CHECKS] = torch.tensor([checksum(row) for row in alone])
+        lengths = [lengths_of(row) for row in rows]
+        if known := [length for length in lengths if length is not None]:
+            tensors[_LENGTHS] = torch.cat(known)
+        try:
+            self._open(self._written(tensors))
+        except OSError as error:
+            _log.warning("the cache in %s cannot be written: %s", self.folder, error)
+            self._take = lambda _: False
+
+    def _written(self, tensors: dict[str, Tensor]) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{uuid.uuid4().hex}{PART}"
+        draft = path.with_suffix(".draft")
+        if not (self.folder / _ABOUT).exists():
+            draft.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
+            draft.replace(self.folder / _ABOUT)
+        save_file({n: t.contiguous() for n, t in tensors.items()}, draft)
+        draft.replace(path)
+        return path
+
+    def _open(self, path: Path) -> None:
+        try:
+            part, keys = _Part.open(path)
+        except (OSError, SafetensorError, KeyError) as error:
+            _log.warning("a damaged file of the cache is thrown away: %s (%s)", path, error)
+            path.unlink(missing_ok=True)
+            return
+        for row, key in enumerate(keys):
+            self._rows.setdefault(key, (part, row))
+
+    def _drop(self, part: _Part) -> None:
+        self._rows = {key: place for key, place in self._rows.items() if place[0] is not part}
+        if part.path.exists():
+            _log.warning("a damaged file of the cache is thrown away: %s", part.path)
+            part.path.unlink(missing_ok=True)
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """What a shelf says that it is of; nothing where it does not."""
+    try:
+        return json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,118 @@
+"""A folder of shelves, with a limit to its size."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from multiadapt.cache._shelf import PART, Shelf, told
+from multiadapt.errors import SpecError
+
+__all__ = ["Store"]
+
+_PLACE, _LIMIT = "MULTIADAPT_CACHE", "MULTIADAPT_CACHE_GB"
+_GIGABYTES = 10.0
+_RECENT = 3600
+"""Seconds for which a file that was used is safe: a run that still goes on may want it."""
+_FULL, _EASED = 0.9, 0.5
+"""From which share of the limit on files are thrown away, and down to which."""
+
+
+@dataclass
+class Store:
+    """Frozen computation in a folder, kept from run to run; the least recently used goes first."""
+
+    folder: Path
+    limit: int
+    """Bytes. Nothing is kept beyond them; what was kept is not thrown away for it while a run goes on."""
+    _held: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._held = self._eased()
+
+    @staticmethod
+    def usual() -> "Store | None":
+        """Where the environment says: MULTIADAPT_CACHE is a folder, or "off"; MULTIADAPT_CACHE_GB its limit.
+
+        Default: multiadapt in the user's folder of caches, 10 GB. None: nothing is kept.
+        """
+        limit = _gigabytes()
+        place = os.environ.get(_PLACE, "")
+        if place == "off" or limit == 0:
+            return None
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Store(Path(place or Path(home, "multiadapt")), int(limit * 1e9))
+
+    def shelf(self, about: Mapping[str, str | int]) -> Shelf:
+        """That of one encoder at one cut, which `about` tells from all others."""
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+        return Shelf(self.folder / name, about, self.take)
+
+    def take(self, size: int) -> bool:
+        """Whether so many bytes more may be kept; they count then."""
+        if self._held + size > self.limit:
+            return False
+        self._held += size
+        return True
+
+    def clear(self) -> int:
+        """Throw everything away; the bytes that were held."""
+        size = sum(size for _, size, _ in self._parts())
+        for folder in {path.parent for path, _, _ in self._parts()}:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._held = 0
+        return size
+
+    def contents(self) -> list[dict[str, str | int | float]]:
+        """What each shelf is of, its rows and bytes, and the seconds since it was used."""
+        shelves: dict[Path, list[tuple[Path, int, float]]] = {}
+        for part in self._parts():
+            shelves.setdefault(part[0].parent, []).append(part)
+        return [
+            {
+                **told(folder),
+                "rows": Shelf(folder, {}, self.take).rows,
+                "bytes": sum(size for _, size, _ in parts),
+                "idle": time.time() - max(used for _, _, used in parts),
+            }
+            for folder, parts in sorted(shelves.items())
+        ]
+
+    def _parts(self) -> list[tuple[Path, int, float]]:
+        """Files with their sizes and when they were last used."""
+        found: list[tuple[Path, int, float]] = []
+        for path in self.folder.glob(f"*/*{PART}"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # thrown away by another process
+                continue
+            found.append((path, status.st_size, status.st_mtime))
+        return found
+
+    def _eased(self) -> int:
+        """Make room for a new run where the store is nearly full; the bytes that it holds then."""
+        parts = sorted(self._parts(), key=lambda part: part[2])
+        held = sum(size for _, size, _ in parts)
+        if held <= _FULL * self.limit:
+            return held
+        for path, size, used in parts:
+            if held <= _EASED * self.limit or time.time() - used < _RECENT:
+                break
+            path.unlink(missing_ok=True)
+            held -= size
+        return held
+
+
+def _gigabytes() -> float:
+    given = os.environ.get(_LIMIT, "")
+    try:
+        found = float(given or _GIGABYTES)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise SpecError(f"{_LIMIT} must be a number of gigabytes, at least 0, got {given!r}")
+    return found

@@ -1,0 +1,363 @@
+"""Frozen computation that is kept on the disk: what is read back, what is computed, and what is thrown away."""
+
+import logging
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from shell import call
+from tiny import make_network
+from tiny_text import TINY, WORDS, make_text_network
+
+from multiadapt import Frozen, ImageEncoder, MultimodalClassifier, TextEncoder, TIAdapter, Training
+from multiadapt.cache import Shelf, Store, keys_of
+from multiadapt.cache._shelf import PART
+from multiadapt.encoders._pretrained import Backbone, PretrainedEncoder
+from multiadapt.errors import SpecError
+from multiadapt.methods._image_branch import ImageBranch
+from multiadapt.types import Column, Inputs, Stream
+
+COLUMNS = {"size": "numeric", "front": "image"}
+SHORT = Training(epochs=2, batch_size=16)
+ABOUT = {"source": "somewhere", "cut": 1}
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that everything is kept in."""
+    monkeypatch.setenv("MULTIADAPT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures went through frozen blocks, call by call."""
+    found: list[int] = []
+    run = Backbone.run
+
+    def counted(self: Backbone, state: torch.Tensor, *given: object) -> torch.Tensor:
+        if not torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            found.append(len(state))
+        return run(self, state, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Backbone, "run", counted)
+    return found
+
+
+def fit(
+    network: Path, table: pd.DataFrame, photos: Path, **options: object
+) -> MultimodalClassifier:
+    method = options.pop("method", TIAdapter(ImageBranch("bc1")))
+    model = MultimodalClassifier(
+        method,  # type: ignore[arg-type]
+        encoders={"image": ImageEncoder(str(network)), "tabular": "mlp"},
+        training=SHORT, column_types=COLUMNS, device="cpu", verbose=False,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return model.fit(table[["size", "front", "kind"]], label="kind", root=photos, **options)  # type: ignore[arg-type]
+
+
+def weights(model: MultimodalClassifier) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in model.fitted_.model.trained_state().items()}
+
+
+def same(one: MultimodalClassifier, other: MultimodalClassifier) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def losses(model: MultimodalClassifier) -> list[float]:
+    return [epoch["loss"] for epoch in model.fitted_.info["history"]["epochs"]]
+
+
+def inputs(*lengths: int, seed: int = 0) -> Inputs:
+    """Sequences of these lengths, one a row; 0 is a row without any."""
+    dice = torch.Generator().manual_seed(seed)
+    count = torch.tensor([min(n, 1) for n in lengths])
+    real = [n for n in lengths if n]
+    mask = torch.arange(max(real, default=1)) < torch.tensor(real)[:, None]
+    return Inputs(
+        {"state": torch.randn(*mask.shape, 3, generator=dice) * mask[..., None], "mask": mask},
+        count,
+        1,
+    )
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"**/*{PART}"))
+
+
+# --- fits
+
+
+def test_a_second_fit_computes_nothing_again_and_ends_in_the_same_bits(
+    network, table, photos, store, passed
+) -> None:
+    first = fit(network, table, photos)
+    assert sum(passed) >= len(table)
+    passed.clear()
+    second = fit(network, table, photos)
+    assert sum(passed) == 0
+    assert same(first, second)
+
+
+def test_with_and_without_it_the_first_loss_is_the_same(
+    network, table, photos, store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(network, table, photos)
+    kept = fit(network, table, photos)
+    monkeypatch.setenv("MULTIADAPT_CACHE", "off")
+    np.testing.assert_allclose(losses(kept)[0], losses(fit(network, table, photos))[0], rtol=1e-5)
+
+
+def test_other_rows_methods_and_seeds_share_what_is_the_same(
+    network, table, photos, store, passed
+) -> None:
+    fit(network, table.iloc[:40], photos)
+    passed.clear()
+    fit(network, table.iloc[20:], photos)
+    assert 20 <= sum(passed) < 50
+    passed.clear()
+    fit(network, table, photos, method=TIAdapter(ImageBranch("embedding")))
+    fit(network, table, photos, method=Frozen())
+    assert sum(passed) == len(table)
+
+
+def test_other_weights_structures_and_cuts_are_computed_anew(
+    network, table, photos, store, passed, tmp_path
+) -> None:
+    fit(network, table, photos)
+    others = [make_network(tmp_path / "seed", seed=1)]
+    others.append(make_network(tmp_path / "kind", layer_type="basic"))
+    for other in others:
+        passed.clear()
+        fit(other, table, photos)
+        assert sum(passed) >= len(table)
+
+
+def test_a_picture_that_changes_under_its_name_is_another(
+    network, table, store, passed, tmp_path, photos
+) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(photos, root)
+    fit(network, table, root)
+    passed.clear()
+    (root / table["front"].iloc[3]).write_bytes((root / table["back"].iloc[3]).read_bytes())
+    fit(network, table, root)
+    assert 1 <= sum(passed) <= 2
+
+
+def test_a_broken_off_run_goes_on_to_the_same_bits(network, table, photos, store, tmp_path) -> None:
+    file = tmp_path / "run"
+    fit(network, table, photos, time_limit=0.0, resume=file)
+    resumed = fit(network, table, photos, resume=file)
+    assert same(resumed, fit(network, table, photos))
+
+
+def test_it_says_what_was_read_and_nothing_on_the_first_run(
+    network, table, photos, store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "multiadapt"):
+        fit(network, table, photos)
+        assert "was read from" not in caplog.text
+        fit(network, table, photos)
+    assert "front: the frozen part of 48 of 48 rows was read from" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::multiadapt.data.splits.LeakWarning")
+def test_holes_and_equal_pictures_cost_nothing(network, table, photos, store, passed) -> None:
+    holed = table.copy()
+    holed.loc[holed.index[:10], "front"] = None
+    holed.loc[holed.index[10:20], "front"] = holed["front"].iloc[20]
+    first = fit(network, holed, photos)
+    passed.clear()
+    assert same(first, fit(network, holed, photos))
+    assert sum(passed) == 0
+    assert max(shelf["rows"] for shelf in Store.usual().contents()) == 40  # type: ignore[union-attr]
+
+
+# --- damage, limits, other processes
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the end", "nothing left"])
+def test_damage_is_found_said_and_computed_again(
+    damage, network, table, photos, store, passed, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = fit(network, table, photos)
+    for path in parts(store):
+        held = bytearray(path.read_bytes())
+        if damage == "a byte":
+            held[len(held) // 2] ^= 1
+        path.write_bytes(
+            held if damage == "a byte" else held[: len(held) // 2 if damage == "the end" else 0]
+        )
+    passed.clear()
+    with caplog.at_level("WARNING", "multiadapt"):
+        again = fit(network, table, photos)
+    assert "a damaged file of the cache is thrown away" in caplog.text
+    assert sum(passed) > 0
+    np.testing.assert_allclose(losses(again), losses(first), rtol=1e-5)
+    passed.clear()
+    fit(network, table, photos)
+    assert sum(passed) == 0
+
+
+def test_beyond_the_limit_nothing_is_kept_and_a_line_says_so(
+    network, table, photos, store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MULTIADAPT_CACHE_GB", "1e-7")
+    with caplog.at_level("INFO", "multiadapt"):
+        fit(network, table, photos)
+    assert parts(store) == []
+    assert "of 48 rows is not kept for later runs, for the cache is full" in caplog.text
+
+
+def test_what_was_not_used_for_longest_goes_first_and_what_is_in_use_stays(tmp_path) -> None:
+    store = Store(tmp_path, 100_000)
+    shelf = store.shelf(ABOUT)
+    for seed in range(4):
+        shelf.add([bytes([seed]) * 32], inputs(100, seed=seed))
+    old = parts(tmp_path)
+    for i, path in enumerate(old):
+        os.utime(path, (0, time.time() - 7200 + i))
+    size = sum(path.stat().st_size for path in old)
+    Store(tmp_path, size)
+    assert parts(tmp_path) == old[2:]
+    for path in old[2:]:
+        os.utime(path)
+    Store(tmp_path, size // 4)
+    assert parts(tmp_path) == old[2:]
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning_alone(
+    network, table, photos, tmp_path, monkeypatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MULTIADAPT_CACHE", str(tmp_path / "file"))
+    with caplog.at_level("WARNING", "multiadapt"):
+        fit(network, table, photos)
+    assert "cannot be written: " in caplog.text
+
+
+def test_many_writers_and_readers_of_one_shelf_agree(tmp_path) -> None:
+    def write(turn: int) -> list[Inputs]:
+        shelf = Store(tmp_path, 10**9).shelf(ABOUT)
+        rows = inputs(*range(1, 9))
+        return [shelf.through(rows, keys_of(rows), lambda x: x) for _ in range(3)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = [one for many in pool.map(write, range(8)) for one in many]
+    expected = inputs(*range(1, 9))
+    for one in found:
+        assert torch.equal(one.tensors["state"], expected.tensors["state"])
+    assert not list(tmp_path.glob("**/*.draft"))
+
+
+@pytest.mark.parametrize("given", ["much", "-1", "inf"])
+def test_a_limit_must_be_a_number(given, store, monkeypatch) -> None:
+    monkeypatch.setenv("MULTIADAPT_CACHE_GB", given)
+    with pytest.raises(SpecError, match=r"MULTIADAPT_CACHE_GB must be a number of gigabytes"):
+        Store.usual()
+
+
+def test_it_can_be_off(monkeypatch) -> None:
+    for name, value in (("MULTIADAPT_CACHE", "off"), ("MULTIADAPT_CACHE_GB", "0")):
+        monkeypatch.delenv("MULTIADAPT_CACHE", raising=False)
+        monkeypatch.setenv(name, value)
+        assert Store.usual() is None
+
+
+# --- rows
+
+
+@pytest.mark.parametrize("lengths", [(3,), (1, 1), (2, 0, 5, 1), (0, 4), (7, 7, 7)])
+def test_rows_come_back_without_their_padding(lengths, tmp_path) -> None:
+    shelf = Store(tmp_path, 10**9).shelf(ABOUT)
+    rows = inputs(*lengths)
+    first = shelf.through(rows, keys_of(rows), lambda x: x)
+    again = Store(tmp_path, 10**9).shelf(ABOUT).through(rows, keys_of(rows), _never)
+    for found in (first, again):
+        assert found.count.tolist() == rows.count.tolist()
+        assert torch.equal(found.tensors["mask"], rows.tensors["mask"])
+        assert torch.equal(found.tensors["state"], rows.tensors["state"])
+
+
+def test_rows_without_any_item_are_asked_for_whole(tmp_path) -> None:
+    shelf = Store(tmp_path, 10**9).shelf(ABOUT)
+    found = shelf.through(inputs(0, 0), [None, None], lambda x: x)
+    assert found.count.tolist() == [0, 0]
+
+
+def test_a_row_s_padding_does_not_tell_it_from_itself() -> None:
+    rows = inputs(2, 5)
+    short = rows.select(torch.tensor([0]))
+    trimmed = Inputs({k: t[:, :2] for k, t in short.tensors.items()}, short.count, 1)
+    assert keys_of(rows)[0] == keys_of(trimmed)[0]
+    assert keys_of(rows)[0] != keys_of(rows)[1]
+    assert keys_of(inputs(0, 3))[0] is None
+
+
+def test_padding_in_front_is_never_kept() -> None:
+    rows = inputs(2, 5)
+    turned = Inputs({k: t.flip(1) for k, t in rows.tensors.items()}, rows.count, 1)
+    assert keys_of(turned) == [None, None]
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_texts_of_any_cut_are_read_back_as_they_were_computed(cut, tmp_path) -> None:
+    make_text_network(tmp_path / "text", **TINY)
+    spec = TextEncoder(str(tmp_path / "text"))
+    stream = Stream("note", "text", (Column("note", "text", "told"),))
+    encoder = spec.build(stream, spec.open("classification"), "network")
+    assert isinstance(encoder, PretrainedEncoder)
+    rows = encoder.prepare([[" ".join(WORDS[:n])] for n in (3, 9, 1)] + [[]])
+    shelf = Store(tmp_path / "cache", 10**9).shelf({**(encoder.about() or {}), "cut": cut})
+
+    def compute(some: Inputs) -> Inputs:
+        return encoder.prefix(some, cut)
+
+    first = shelf.through(rows, keys_of(rows), compute)
+    again = shelf.through(rows, keys_of(rows), _never)
+    expected = encoder(rows)
+    for found in (first, again):
+        torch.testing.assert_close(encoder(found).pooled, expected.pooled)
+
+
+# --- the shell
+
+
+def test_the_shell_shows_and_clears(network, table, photos, store) -> None:
+    assert "0.0 MB of 10 GB" in call("cache", "info").stdout
+    fit(network, table, photos)
+    shown = call("cache", "info").stdout
+    assert str(network) in shown
+    assert " 60 " in shown
+    assert "MB freed" in call("cache", "clear").stdout
+    assert parts(store) == []
+    assert "0.0 MB freed" in call("cache", "clear").stdout
+
+
+def test_the_shell_says_where_it_is_off(monkeypatch) -> None:
+    monkeypatch.setenv("MULTIADAPT_CACHE", "off")
+    assert call("cache", "info").stdout == "the cache is off\n"
+
+
+def _never(inputs: Inputs) -> Inputs:
+    raise AssertionError("it was kept")
+
+
+def test_a_shelf_says_what_it_is_of(tmp_path, caplog) -> None:
+    store = Store(tmp_path, 10**9)
+    Shelf(tmp_path / "x", ABOUT, store.take).add([b"k" * 32], inputs(2))
+    (found,) = store.contents()
+    assert found["source"] == "somewhere"
+    assert found["rows"] == 1
+    with caplog.at_level(logging.WARNING):
+        (tmp_path / "x" / "about.json").write_text("{")
+        assert "source" not in store.contents()[0]
