@@ -43,17 +43,20 @@ from multiadapt.tasks._retrieval_metrics import measured, paired, ranks_both_way
 
 PIXELS = 128
 RECIPE = Training(learning_rate=1e-3, batch_size=128, epochs=60, patience=5)
+BARE = "frozen, no dropout"
 METHODS: Mapping[str, Method] = {
     "frozen": Frozen(),
+    BARE: Frozen(),
     "lora, last 2 blocks of the text": PlainLoRA(LoRA(blocks="last 2", map_roles=()), None),
     "uniadapter, last 2 blocks of the text": UniAdapter(Unified(r=64, blocks="last 2"), None, None),
 }
 RIDGE = "ridge to TF-IDF"
 
 
-def backbone(given: argparse.Namespace) -> Dual:
+def backbone(name: str, given: argparse.Namespace) -> Dual:
     trunk = ImageEncoder(str(given.weights / given.trunk), size=PIXELS)
-    return Dual({"image": trunk, "text": TextEncoder(str(given.minilm))})
+    towers = {"image": trunk, "text": TextEncoder(str(given.minilm))}
+    return Dual(towers, dropout=0.0 if name == BARE else None)
 
 
 def run(name: str, table: pd.DataFrame, seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def run(name: str, table: pd.DataFrame, seed: int, given: argparse.Namespace) ->
 def retriever(name: str, seed: int, given: argparse.Namespace) -> CrossModalRetriever:
     return CrossModalRetriever(
         METHODS[name],
-        backbone=backbone(given),
+        backbone=backbone(name, given),
         training=RECIPE,
         contrast=Contrast(momentum=None),
         column_types={"caption": "text", "image": "image"},

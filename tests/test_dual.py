@@ -20,6 +20,7 @@ from multiadapt import (
     ImageEncoder,
     TextEncoder,
     Training,
+    UniAdapter,
     VideoEncoder,
 )
 from multiadapt.crossmodal._choice import backbone_of
@@ -113,22 +114,34 @@ def test_width_or_other_encoders_make_projections_new(saved: Any, tmp_path: Path
     assert warm.heads.temperature.item() == pytest.approx(0.2)
 
 
-def test_new_projections_hide_some_of_what_they_read_in_training_alone(saved: Any) -> None:
+def test_new_projections_hide_half_of_what_they_read_in_training_alone(saved: Any) -> None:
     folder, _ = saved
     image, text = ImageEncoder(str(folder)), TextEncoder(str(folder))
     found = {}
     for dropout in (None, 0.0):
-        wide = model(image, text, width=9, dropout=dropout).heads.projections[0]
-        ones = torch.ones(200, wide.in_features)  # type: ignore[union-attr]
-        still, moved = wide.eval()(ones), wide.train()(ones)
-        assert torch.equal(still[0], still[1])
-        found[dropout] = torch.equal(still, moved)
-        torch.testing.assert_close(moved.mean(0), still.mean(0), rtol=0, atol=0.5)
-    assert found == {None: False, 0.0: True}
+        wide: Any = model(image, text, width=16, dropout=dropout).heads.projections[0]
+        with torch.no_grad():
+            wide.weight.copy_(torch.eye(16, wide.in_features))
+            wide.bias.zero_()
+        ones = torch.ones(500, wide.in_features)
+        assert (wide.eval()(ones) == 1).all()
+        found[dropout] = wide.train()(ones)
+    assert (found[0.0] == 1).all()
+    assert ((found[None] == 0) | (found[None] == 2)).all()
+    assert found[None].detach().mean().item() == pytest.approx(1, abs=0.1)
     with pytest.raises(
         SpecError, match=r"dropout=0\.1 is of new projections, and this network has"
     ):
         model(image, text, dropout=0.1)
+
+
+def test_a_teacher_hides_nothing(saved: Any) -> None:
+    folder, _ = saved
+    wide = model(ImageEncoder(str(folder)), TextEncoder(str(folder)), width=16).train()
+    batch = prepared(wide)
+    for one, other in zip(wide._taught(batch), wide._taught(batch), strict=True):
+        assert torch.equal(one, other)
+    assert wide.heads.projections[0].training
 
 
 @torch.no_grad()
@@ -167,8 +180,58 @@ def test_a_fit_is_measured_beside_the_network_as_it_was_and_saved(
 
 def test_its_name_alone_is_enough(saved: Any) -> None:
     folder, _ = saved
-    spec = backbone_of(str(folder))
+    spec = backbone_of(folder)
     assert not spec.open(streams()).new
+    clips = spec.open(streams("video"))
+    assert not clips.new
+    assert clips.encoders["photo"].stream.sampling is not None
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_the_network_before_training_is_the_one_in_memory(saved: Any, modality: str) -> None:
+    """One network in two towers, whose own projections and temperature are trained; frames are weighed."""
+    folder, _ = saved
+    joint = Dual(
+        {
+            "image": ImageEncoder(str(folder)),
+            "text": TextEncoder(str(folder)),
+            "video": VideoEncoder(str(folder), frames=3),
+        }
+    )
+    torch.manual_seed(0)
+    begun = RetrievalModel(joint.open(streams(modality)), UniAdapter(), Contrast(), 3).eval()
+    trained = RetrievalModel(joint.open(streams(modality)), UniAdapter(), Contrast(), 3).eval()
+    assert trained.reversible
+    assert (trained.clips == "photo") is (modality == "video")
+    with torch.no_grad():
+        for module in (trained.adapters, trained.heads):
+            for parameter in module.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+        rng = np.random.default_rng(0)
+        shots = [rng.integers(0, 256, (20, 20, 3), np.uint8) for _ in range(9)]
+        clips = [[Clip(tuple(shots[i::3]))] for i in range(3)]
+        photos = clips if modality == "video" else [[shot] for shot in shots[:3]]
+        batch = {
+            "caption": begun.encoder("caption").prepare([["w7 w9"], ["w20"], ["w11 w12"]]),
+            "photo": begun.encoder("photo").prepare(photos),
+        }
+        expected, live = (_near(one, batch) for one in (begun, trained))
+        with trained.before() as found:
+            assert torch.equal(_near(found, batch), expected)
+        assert not torch.allclose(live, expected, atol=1e-2)
+        assert torch.equal(_near(trained, batch), live)
+
+
+def _near(model: RetrievalModel, batch: dict[str, Inputs]) -> torch.Tensor:
+    said = model.vectors(model.tokens(batch))
+    return similarity(said["caption"], said["photo"]) / model.heads.temperature
+
+
+def test_new_projections_are_not_kept_as_they_began(saved: Any) -> None:
+    folder, _ = saved
+    image, text = ImageEncoder(str(folder)), TextEncoder(str(folder))
+    assert model(image, text, width=9).began is None
+    assert model(image, text).began is not None
 
 
 def test_impossible_options_are_named() -> None:
