@@ -19,6 +19,7 @@ from multiadapt import (
     QuestionAnswerer,
     UniAdapter,
     Unified,
+    writing,
 )
 from multiadapt.crossmodal._adopt import adopt
 from multiadapt.crossmodal._blip import open_blip
@@ -35,7 +36,7 @@ from multiadapt.errors import (
     TargetError,
 )
 from multiadapt.types import Inputs
-from multiadapt.writing import model_of
+from multiadapt.writing import FittedWriter, model_of
 from multiadapt.writing_files import read_donor
 
 ROLES = {"image": "photo", "question": "question", "answer": "answer"}
@@ -101,7 +102,8 @@ def test_evaluate_tells_zero_shot_beside(
 def test_training_that_did_harm_is_told(
     learned: QuestionAnswerer, table: pd.DataFrame, pictures: Path
 ) -> None:
-    known = learned.fitted_.base().ranked(table, pictures, 8)[0][:, 0]
+    with learned.fitted_.base() as base:
+        known = base.ranked(table, pictures, 8)[0][:, 0]
     before = table.assign(answer=[learned.fitted_.plan.answers[i] for i in known])  # type: ignore[index]
     with pytest.warns(UserWarning, match=r"exact_match is 0\.\d+ after training and was 1\.000"):
         learned.evaluate(before, root=pictures)
@@ -130,6 +132,25 @@ def _pixels(table: pd.DataFrame, root: Path) -> list[list[np.ndarray]]:
     from PIL import Image
 
     return [[np.asarray(Image.open(root / name))] for name in table["photo"]]
+
+
+@pytest.mark.parametrize("method", [SMALL, "lora", "ia3", "houlsby", "bitfit"])
+def test_the_network_before_training_is_the_one_in_memory_bit_for_bit(
+    method: object, table: pd.DataFrame, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But where its own parameters were trained: those it was opened with are gone."""
+    few, texts = table.iloc[:4], [["red"]] * 4
+    model = answerer(method=method, training=QUICK.with_params(epochs=1, learning_rate=0.1))
+    fitted = model.fit(few, **ROLES, root=pictures).fitted_
+    anew = FittedWriter(fitted.plan, model_of(fitted.plan)).losses(few, pictures, texts)
+    live = fitted.losses(few, pictures, texts)
+    opened: list[object] = []
+    monkeypatch.setattr(writing, "model_of", lambda *a: (opened.append(a), model_of(*a))[1])
+    with fitted.base() as base:
+        np.testing.assert_array_equal(base.losses(few, pictures, texts), anew)
+    assert len(opened) == (method == "bitfit")
+    assert not np.allclose(live, anew)
+    np.testing.assert_array_equal(fitted.losses(few, pictures, texts), live)
 
 
 def test_one_adapter_serves_vision_question_and_decoder(fitted: QuestionAnswerer) -> None:
@@ -207,7 +228,8 @@ def test_what_is_generated_is_what_the_adapted_network_says(
     with torch.no_grad():
         seen = model.sight(batch)
         ids = greedy(model, seen, 8)
-        plain = greedy(fitted.fitted_.base().model, seen, 8)
+        with fitted.fitted_.base() as base:
+            plain = greedy(base.model, seen, 8)
     by_hand = [model.writer._text(row) for row in ids]
     assert model.writer.written(seen, Decoding("beam", 1, max_length=8)) == by_hand
     assert ids != plain

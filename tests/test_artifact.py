@@ -217,8 +217,17 @@ def test_damaged_config_is_refused(copied: Path) -> None:
         load(copied)
 
 
+def test_places_that_the_method_adapts_since_ask_for_another_fit(copied: Path) -> None:
+    """As TI-Adapter's on clips, which it left alone at first."""
+    path = copied / "adapter.safetensors"
+    tensors = load_file(path)
+    save_file({k: t for k, t in tensors.items() if not k.startswith("adapter:")}, path)
+    with pytest.raises(ArtifactError, match=r"missing \['adapter:.* before .*, or fit again"):
+        load(copied)
+
+
 def test_encoder_that_is_gone_is_named_with_a_remedy(copied: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"cannot be opened[\s\S]*load\(folder, encoders="):
+    with pytest.raises(ArtifactError, match=r"cannot be opened[\s\S]*load\(folder, encoders=\{'"):
         load(copied, encoders={"image": str(tmp_path)})
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.exceptions import NotFittedError
 from squares import BLIP, COLOURS, QUICK, squares
 
@@ -100,11 +101,8 @@ def test_step_0_is_the_pretrained_network(table: pd.DataFrame, pictures: Path) -
         begun = model_of(model.fitted_.plan)
         batch = batch_of(model, table, pictures)
         network = open_blip("random:blip-tiny", "captioning", None, None).network
-        pixels = (
-            model.fitted_.feed(Excerpt.whole(table), pictures)
-            .sides[0][0]
-            ._prepared(["photo"], np.arange(24))
-        )
+        cells = [[np.array(Image.open(pictures / name))] for name in table["photo"]]
+        pixels = {"photo": begun.encoder("photo").prepare(cells)}
         ids = batch[DECODER].tensors["ids"]
         with torch.no_grad():
             expected = network(pixels["photo"].tensors["pixels"], ids).logits
@@ -185,7 +183,8 @@ def test_saved_and_loaded_it_says_the_same(
     learned: Captioner, table: pd.DataFrame, pictures: Path, tmp_path: Path
 ) -> None:
     learned.save(tmp_path / "model")
-    again = Captioner.load(tmp_path / "model", device="cpu")
+    place = Path(learned.fitted_.plan.backbone.source)  # type: ignore[attr-defined]
+    again = Captioner.load(tmp_path / "model", backbone=place, device="cpu")
     few = table.iloc[:6]
     pd.testing.assert_series_equal(
         again.predict(few, root=pictures), learned.predict(few, root=pictures)

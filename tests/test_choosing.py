@@ -1,5 +1,6 @@
 """Answers by networks without a decoder: a head over a list, on a tiny CLIP."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import torch
 from squares import COLOURS, squares
 from tiny_clip import make_clip, make_siglip
 
-from multiadapt import Captioner, Dual, QuestionAnswerer, Training, UniAdapter, Unified, load
+from multiadapt import (
+    Captioner,
+    Dual,
+    ImageEncoder,
+    QuestionAnswerer,
+    TextEncoder,
+    Training,
+    UniAdapter,
+    Unified,
+    load,
+)
 from multiadapt.crossmodal._choice import backbone_of
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError, TargetError
 from multiadapt.tasks.answering import Answering
@@ -122,7 +133,15 @@ def test_saved_and_loaded_it_says_the_same(
     fitted: QuestionAnswerer, table: pd.DataFrame, pictures: Path, tmp_path: Path, clip: Path
 ) -> None:
     fitted.save(tmp_path / "model")
-    for moved in (None, str(clip), {"text": str(clip)}):
+    path = tmp_path / "model/config.json"
+    config = json.loads(path.read_text())
+    config["encoders"]["photo"]["spec"]["revision"] = "v9"  # of the place where it was
+    path.write_text(json.dumps(config))
+    for moved in (clip, {"image": clip}, str(clip)):
+        own = QuestionAnswerer.load(tmp_path / "model", backbone=moved).fitted_.plan.backbone
+        assert own.encoders["image"] == ImageEncoder(str(clip))  # type: ignore[attr-defined]
+    fitted.save(tmp_path / "model")
+    for moved in (None, clip, {"text": str(clip)}):
         again = QuestionAnswerer.load(tmp_path / "model", backbone=moved, device="cpu")
         for mine, theirs in zip(
             again.rank(table.iloc[:5], root=pictures),
@@ -201,8 +220,6 @@ def test_any_two_encoders_answer(
 
 
 def _named(encoders: dict[str, str]) -> Dual:
-    from multiadapt import ImageEncoder, TextEncoder
-
     return Dual(
         {k: TextEncoder(v) if k == "text" else ImageEncoder(v) for k, v in encoders.items()}
     )
@@ -269,6 +286,9 @@ def test_what_a_head_cannot_do_is_refused(
         fit(min_count=99)
     with pytest.raises(SpecError, match=r"compares no vectors, and has no use for \['width'\]"):
         fit(backbone=Dual(backbone_of(str(clip)).encoders, width=9))  # type: ignore[attr-defined]
+    both = dict(backbone_of(clip).encoders)  # type: ignore[attr-defined]
+    with pytest.raises(SpecError, match=r"by modality or column; \['phto'\] are none of"):
+        fit(backbone=Dual({**both, "phto": both["image"]}))
     with pytest.raises(SpecError, match=r"backbone must name a network, .* got 3"):
         backbone_of(3)
     with pytest.raises(SpecError, match="writing needs a network with a decoder"):

@@ -15,7 +15,8 @@ from shell import call
 from tiny_text import make_text_network
 
 import multiadapt
-from multiadapt.cli import main
+from multiadapt import Blip, Dual, ImageEncoder, TextEncoder
+from multiadapt.cli import _pairing, main
 from multiadapt.cli._documentation import options
 from multiadapt.cli._output import show_json
 from multiadapt.cli._remedy import KEYWORDS, TASK, in_shell
@@ -730,6 +731,26 @@ def test_a_retriever_is_fitted_by_uniadapter_and_options_of_its_loss(
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["contrast"]["momentum"] == 0.9
     assert config["method"]["name"] == "uniadapter"
+
+
+def test_options_of_a_network_reach_two_encoders_and_the_one_that_is_usual(
+    retriever: tuple[Path, Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pairing, "usual_blip", lambda task: "random:blip-tiny")
+    both = ["--encoder", "image=starter", "--encoder", "text=random:bert-tiny"]
+    changes = ("backbone.encoders.image.size=32", "backbone.width=9")
+    sides = Dual(
+        {"image": ImageEncoder("starter", size=32), "text": TextEncoder("random:bert-tiny")}
+    )
+    for name, words, expected in (
+        ("sides", [*both, *(w for c in changes for w in ("--set", c))], sides.with_params(width=9)),
+        ("one", ["--set", "backbone.size=48"], Blip("random:blip-tiny", size=48)),
+    ):
+        pair = ["--task", "retrieval", "--query", "words", "--find", "front", "--method", "frozen"]
+        place = ["--root", photos, "--device", "cpu", "--quiet", "--out", tmp_path / name]
+        call("fit", retriever[1], *pair, *words, "--set", "training.epochs=1", *place)
+        found = json.loads((tmp_path / name / "config.json").read_text())
+        assert found["backbone"] == expected.to_dict()
 
 
 @pytest.mark.parametrize(

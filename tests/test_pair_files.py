@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from multiadapt import Blip, CrossModalRetriever, Dual, Training, UniAdapter, Unified
+from multiadapt import Blip, Contrast, CrossModalRetriever, Dual, Training, UniAdapter, Unified
 from multiadapt.errors import ArtifactError, SpecError
 
 
@@ -59,6 +59,16 @@ def test_altered_vectors_are_told_with_their_side(saved: Path, tmp_path: Path) -
 def test_a_file_without_golden_matches_is_read(saved: Path, tmp_path: Path) -> None:
     place = changed(saved, tmp_path / "m", lambda config: config["golden"].pop("match"))
     assert CrossModalRetriever.load(place, device="cpu").fitted_.model.matches
+
+
+def test_a_file_without_a_teacher_may_tell_of_one(saved: Path, tmp_path: Path) -> None:
+    """Until that was refused such options were taken, and did nothing."""
+
+    def without(config: Any) -> None:
+        config["contrast"] |= {"momentum": None, "queue": 64, "distill": 0.1}
+
+    again = CrossModalRetriever.load(changed(saved, tmp_path / "m", without), device="cpu")
+    assert again.contrast == Contrast(momentum=None)
 
 
 def test_a_backbone_that_does_not_fit_is_not_called_damage(saved: Path) -> None:

@@ -157,10 +157,17 @@ def test_the_network_before_training_is_the_one_in_memory_bit_for_bit(
             assert not np.allclose(
                 vectors, fitted.vectors(frame, side, pictures)
             )  # no adapters yet
-        both = (one.measure(frame, pictures, protocol, 0) for one in (base, anew))
-        for mine, theirs in zip(*both, strict=True):
-            np.testing.assert_array_equal(mine.ranks, theirs.ranks)
     assert len(opened) == (method == "bitfit")
+    read: list[object] = []
+    whole = FittedRetriever._read
+    monkeypatch.setattr(FittedRetriever, "_read", lambda *a: (read.append(a), whole(*a))[1])
+    mine = fitted.measured(frame, pictures, protocol, 0, zero_shot=True)
+    assert len(read) == 1 + (method == "bitfit")  # one network reads its cells once
+    theirs = anew.measured(frame, pictures, protocol, 0, zero_shot=False)["adapted"]
+    alone = fitted.measured(frame, pictures, protocol, 0, zero_shot=False)["adapted"]
+    for found, expected in (("zero-shot", theirs), ("adapted", alone)):
+        for one, other in zip(mine[found], expected, strict=True):
+            np.testing.assert_array_equal(one.ranks, other.ranks)
     np.testing.assert_array_equal(fitted.vectors(frame, "query", pictures), trained["query"])
 
 
@@ -996,8 +1003,31 @@ def test_moved_encoders_keep_their_options(
         minilm.rename(own["text"].source)
 
 
+def test_moved_encoders_keep_their_names() -> None:
+    """What is fitted again may have other columns. A revision is one of the old place."""
+    own = {"image": ImageEncoder("a", size=32, revision="v9"), "text": TextEncoder("b")}
+    pictures, there = streams(), ImageEncoder("c", size=32)
+    column = next(s.name for s in pictures if s.modality == "image")
+    for place in ({"image": "c"}, {column: Path("c")}, {column: there}):
+        assert moved(Dual(own, width=8), pictures, place) == Dual({**own, "image": there}, width=8)
+    for place in ("c", Path("c")):
+        found = moved(Dual(own, width=8), pictures, place)
+        assert found == Dual({"image": there, "text": TextEncoder("c")}, width=8)
+    both = [Stream(n, "image", (Column(n, "image", "told"),)) for n in ("front", "back")]
+    for place, expected in (
+        ({"back": "c"}, ["a", "c"]),
+        ({"back": "c", "image": "d"}, ["d", "c"]),
+        ("c", ["c", "c"]),
+    ):
+        found = moved(Dual(own), both, place)
+        assert isinstance(found, Dual)
+        assert [found.spec(s).source for s in both] == expected  # type: ignore[attr-defined]
+
+
 def test_a_moved_blip_keeps_its_options(fitted: CrossModalRetriever) -> None:
     saved = Blip("starter", size=48, first="enc", frames=3, revision="main")
-    assert moved(saved, streams(), "there") == saved.with_params(source="there", revision=None)
+    for place in ("there", Path("there")):
+        found = moved(saved, streams(), place)
+        assert found == saved.with_params(source="there", revision=None)
     with pytest.raises(SpecError, match=r"one network reads both columns: .*, got \{"):
         moved(saved, streams(), {"text": "there"})

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from multiadapt import (
     Captioner,
     CrossModalRetriever,
     Frozen,
+    Full,
     QuestionAnswerer,
     TextEncoder,
     Training,
@@ -31,16 +34,18 @@ from multiadapt import (
     Unified,
     VideoEncoder,
 )
-from multiadapt.crossmodal import _cross
+from multiadapt.crossmodal import _blip, _cross
 from multiadapt.crossmodal._answering import AnsweringModel
 from multiadapt.crossmodal._blip import open_blip
 from multiadapt.crossmodal._cross import Seen
 from multiadapt.crossmodal._frames import frame_weights
-from multiadapt.crossmodal._pairs import Excerpt
 from multiadapt.crossmodal._writing import WritingModel
+from multiadapt.data.schema import Schema
 from multiadapt.datasets import CountWarning, msrvtt_qa
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError
+from multiadapt.methods._base import Method
 from multiadapt.types import Clip, Column, Inputs, Stream
+from multiadapt.writing import model_of
 
 T = 3
 TINY = "random:blip-tiny"
@@ -126,15 +131,17 @@ def weighing(home: Path, table: pd.DataFrame, projected: str) -> QuestionAnswere
     return answerer(Blip(projected, frames=T)).fit(table, **ASKED, root=home)
 
 
-def model(source: str, frames: int = T, modality: str = "video", **options: Any) -> AnsweringModel:
+def model(
+    source: str, frames: int = T, modality: str = "video", method: Method = SMALL
+) -> AnsweringModel:
     """Untrained, with adapters that say something."""
-    backbone = Blip(source, frames=frames, **options)
+    backbone = Blip(source, frames=frames)
     names = {"clip": modality, "question": "text"}
     streams = {n: Stream(n, m, (Column(n, m, "told"),)) for n, m in names.items()}  # type: ignore[arg-type]
-    parts = open_blip(source, "answering", None, None)
+    parts = open_blip(source, "answering", None, None, weighs=modality == "video")
     both = (backbone.encoder(s, parts) for s in streams.values())
     torch.manual_seed(0)
-    found = AnsweringModel(parts, *both, None, SMALL, 0.0).eval()
+    found = AnsweringModel(parts, *both, None, method, 0.0).eval()
     with torch.no_grad():
         for parameter in found.adapters.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -262,9 +269,66 @@ def test_frames_are_weighed_as_published_and_without_gradient(
     assert not any("proj" in name for name in own.trained_state())
 
 
+def test_where_the_network_s_own_parameters_are_trained_questions_weigh_by_what_they_became(
+    projected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, pretrained = (model(projected, method=method) for method in (Full(), SMALL))
+    with torch.no_grad():
+        for parameter in own.reader.parameters():
+            assert parameter.requires_grad
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        _cross,
+        "frame_weights",
+        lambda text, *rest: (given.append(text), frame_weights(text, *rest))[1],
+    )
+    both = batch(own, [[clip(0, 1, 2)]], ["w7 w8"])
+    with torch.no_grad():
+        for one in (own, pretrained):
+            one.sight(both)
+            assert one.projections is not None
+            said = one.projections[1](one.reader(both["question"]).pooled)
+            torch.testing.assert_close(given[-1], F.normalize(said, dim=-1))
+    assert not torch.allclose(given[0], given[1], atol=1e-2)
+
+
+def test_projections_are_found_in_a_checkpoint_of_several_files(
+    projected: str, tmp_path: Path
+) -> None:
+    tensors = load_file(Path(projected) / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((Path(projected) / "config.json").read_bytes())
+    make_tokenizer(tmp_path)
+    where = {name: f"part-{i % 3}.safetensors" for i, name in enumerate(sorted(tensors))}
+    for file in set(where.values()):
+        own = {name: t for name, t in tensors.items() if where[name] == file}
+        save_file(own, tmp_path / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": where}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    found = model(str(tmp_path))
+    assert found.weighs_by == model(projected).weighs_by != ""
+
+
+def test_projections_are_looked_for_where_clips_are_asked_about_alone(
+    fitted: QuestionAnswerer, projected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(_blip, "_projections", lambda *place: looked.append(place))
+    clips = replace(fitted.fitted_.plan, backbone=Blip(projected, frames=T))
+    pictures = Schema((Column("clip", "image", "told"), *clips.schema.columns[1:]))
+    for plan in (
+        clips,
+        replace(clips, backbone=Blip(projected, frames=T, frame_aware=False)),
+        replace(clips, schema=pictures),
+        replace(clips, question=None),
+    ):
+        model_of(plan)
+    assert len(looked) == 1
+
+
 def test_step_0_is_the_pretrained_network(fitted: QuestionAnswerer) -> None:
     """Against transformers' own towers, called one after the other."""
-    begun = fitted.fitted_.base().model
+    begun = model_of(fitted.fitted_.plan)
     network: Any = open_blip(TINY, "answering", None, None).network
     both = batch(begun, [[clip(0, 1, 2)], [clip(3, 4, 5)]], ["colour?", "colour?"])
     ids = torch.tensor([[*begun.writer.start, *b"red"]] * 2)
@@ -390,6 +454,21 @@ def test_a_run_taken_up_again_ends_with_the_same_bits(
     assert all(torch.equal(t, states[1][name]) for name, t in states[2].items())
 
 
+def test_a_run_is_not_taken_up_where_frames_are_weighed_by_other_projections(
+    table: pd.DataFrame, home: Path, projected: str, tmp_path: Path
+) -> None:
+    """All else of the checkpoint is the same."""
+    place = Path(shutil.copytree(projected, tmp_path / "network"))
+    run = {"root": home, "resume": tmp_path / "run.safetensors"}
+    one = answerer(Blip(str(place), frames=T))
+    one.fit(table.iloc[:4], **ASKED, **run)
+    tensors = load_file(place / "model.safetensors")
+    tensors["text_proj.bias"] += 1
+    save_file(tensors, place / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ArtifactError, match="belongs to another run"):
+        one.fit(table.iloc[:4], **ASKED, **run)
+
+
 @pytest.mark.parametrize("method", [SMALL, "lora", "bitfit"])
 def test_what_was_learned_on_pictures_serves_clips(
     method: Any, table: pd.DataFrame, home: Path, tmp_path: Path
@@ -403,7 +482,7 @@ def test_what_was_learned_on_pictures_serves_clips(
         method, backbone=Blip(TINY, frames=T), training=QUICK, validation=0.0, device="cpu",
         column_types={"caption": "text", "clip": "video"}, verbose=False,
     )  # fmt: skip
-    finder.fit(table.iloc[:6], query="caption", target="clip", root=home)
+    finder.fit(table.iloc[:6], query="clip", target="caption", root=home)
     finder.save(tmp_path / "clips")
     kept = answerer(method=method, training=QUICK.with_params(learning_rate=1e-12))
     for place in ("pictures", "clips"):
@@ -414,8 +493,12 @@ def test_what_was_learned_on_pictures_serves_clips(
             own = donor.fitted_.model.trained_state()
             mine = [name for name in state if ":pooled." not in name]
             assert count == len(mine)
-            for name in mine:
-                torch.testing.assert_close(state[name], own[name], atol=1e-6, rtol=0)
+        else:  # captions are no questions, and nothing there writes
+            own = finder.fitted_.model.trained_state()
+            mine = [name for name in state.keys() & own.keys() if ":pooled." not in name]
+            assert 0 < len(mine) <= count
+        for name in mine:
+            torch.testing.assert_close(state[name], own[name], atol=1e-6, rtol=0)
 
 
 def test_captions_of_clips_are_written_measured_and_kept(
@@ -429,13 +512,14 @@ def test_captions_of_clips_are_written_measured_and_kept(
     few = table.iloc[:6]
     value = one.evaluate(few, root=home, beams=1, max_length=12)["value"]
     assert value["cider_d", "adapted"] > value["cider_d", "zero-shot"]
-    inner = one.fitted_.base()
-    feed = inner.feed(Excerpt.whole(few), home)
-    raw = feed.sides[0][0]._prepared(["clip"], np.arange(6))["clip"]
+    begun = model_of(one.fitted_.plan)
+    named = [name.split("-") for name in few["clip"]]
+    cells = [[Clip(tuple(frames_of(word, int(i))))] for word, i in named]
+    raw = begun.encoder("clip").prepare(cells)
     network: Any = open_blip(TINY, "captioning", None, None).network
     with torch.no_grad():
         frames = network.vision_model(raw.tensors["pixels"]).last_hidden_state
-        looked = inner.model.sight({"clip": raw}).x
+        looked = begun.sight({"clip": raw}).x
     torch.testing.assert_close(looked, frames.unflatten(0, (6, T)).flatten(1, 2))
     one.save(tmp_path / "model")
     again = Captioner.load(tmp_path / "model", backbone=TINY, device="cpu")
@@ -472,6 +556,8 @@ def test_pictures_and_clips_are_named_by_what_they_are(home: Path, table: pd.Dat
         SpecError, match=r"one column that is looked at.*image='clip' and video='clip'"
     ):
         answerer().fit(table, **both, root=home)
+    with pytest.raises(SpecError, match=r"one column that is looked at.*image='' and video='clip'"):
+        answerer().fit(table, **{**ASKED, "image": ""}, root=home)
     with pytest.raises(SpecError, match=r"one column that is looked at.*image=None and video=None"):
         captioner().fit(table, caption="caption", root=home)
     films = table.iloc[:3].assign(clip=[["red-0.mp4"], "red-0", "red-1"])
@@ -528,6 +614,11 @@ def test_two_encoders_answer_questions_about_clips(
     broken = table.iloc[:6].assign(clip=[*table["clip"][:5], "empty"])
     with pytest.raises(CellError, match=r"row 'r5' \(position 5\), column 'clip', file 'empty'"):
         named.predict(broken, root=home)
+    shutil.rmtree(source)
+    with pytest.raises(
+        ArtifactError, match=r"load\(folder, backbone=\{'video': \.\.\., 'text': \.\.\.\}\)"
+    ):
+        QuestionAnswerer.load(tmp_path / "model", device="cpu")
 
 
 # --- the shell -----------------------------------------------------------------------------------
@@ -539,6 +630,8 @@ SHORT = [
     "adapter.r=4",
     "--backbone",
     TINY,
+    "--set",
+    "backbone.frames=2",
     "--device",
     "cpu",
 ]
@@ -564,6 +657,8 @@ def test_the_shell_answers_and_captions_clips(
         call("fit", home / "table.csv", *words, *SHORT, "--quiet", "--out", tmp_path / model)
         found = json.loads(call("evaluate", tmp_path / model, home / "table.csv", "--json").stdout)
         assert found["zero_shot"] is not None
+        config = json.loads((tmp_path / model / "config.json").read_text())
+        assert config["backbone"] == Blip(TINY, frames=2).to_dict()
     answers = [
         call("answer", tmp_path / "answerer", home / clip, "colour?").stdout
         for clip in ("red-0", "red-0.mp4")

@@ -88,6 +88,13 @@ class Adapted(nn.Module):
         owners = self._owners.items()
         return {s: o.stream.modality if o.stream.columns else s for s, o in owners}
 
+    @property
+    def reversible(self) -> bool:
+        """Whether the networks say what they said before training while their adapters rest."""
+        own = [name for names in self._changed.values() for name in names]
+        folded = any(adapter.folded for adapter in self.placed.values())
+        return not folded and all(name.startswith("pooled.") for name in own)
+
     def loss(
         self, batch: Mapping[str, Inputs], target: Tensor, weight: Float[Tensor, " b"]
     ) -> Float[Tensor, ""]:
@@ -138,7 +145,8 @@ class Adapted(nn.Module):
         if missing or unknown:
             raise ArtifactError(
                 f"saved tensors must match the model: {len(missing)} missing {missing[:5]}, "
-                f"{len(unknown)} unknown {unknown[:5]}"
+                f"{len(unknown)} unknown {unknown[:5]}; they were altered, or saved before the method "
+                "adapted these places: restore them from a copy, or fit again"
             )
         for name, tensor in own.items():
             if tensor.shape != state[name].shape:

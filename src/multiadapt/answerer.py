@@ -1,7 +1,7 @@
 """scikit-learn face of answering: questions about pictures and clips."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -10,13 +10,12 @@ import pandas as pd
 from multiadapt.choosing import FittedChooser, chooses, load_chooser
 from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal._blip import usual_blip
-from multiadapt.crossmodal._choice import backbone_of
+from multiadapt.crossmodal._choice import Backbone, backbone_of
 from multiadapt.crossmodal._pairs import distinct
 from multiadapt.crossmodal._texts import said
 from multiadapt.crossmodal._writing import Decoding
 from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.values import text
-from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.gather import Source, check_columns
 from multiadapt.methods._base import Method, Training
@@ -63,7 +62,7 @@ class QuestionAnswerer(PictureToText):
         self,
         method: str | Method = "uniadapter",
         *,
-        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
+        backbone: Backbone | None = None,
         training: Training | None = None,
         answers: Literal["auto"] | Sequence[str] | None = "auto",
         min_count: int = 1,
@@ -200,18 +199,16 @@ class QuestionAnswerer(PictureToText):
             warn_outside(plan.answers, truth)
         written: Any = "beam" if how in (None, "rank") else how
         decoding = Decoding(written, max_length=10, seed=seed)
-        models: dict[str, FittedWriter | FittedChooser] = {"adapted": fitted}
+        looked = distinct(table.frame[plan.shown])[1].tolist()
+
+        def measured(one: FittedWriter | FittedChooser) -> Answered:
+            said = _answers(one, table.frame, table.root, how, k, decoding)
+            return _measured(said, truth, looked, seed)
+
+        found = {"adapted": measured(fitted)}
         if zero_shot and isinstance(fitted, FittedWriter):
-            models["zero-shot"] = fitted.base()
-        found = {
-            name: _measured(
-                _answers(one, table.frame, table.root, how, k, decoding),
-                truth,
-                distinct(table.frame[plan.shown])[1].tolist(),
-                seed,
-            )
-            for name, one in models.items()
-        }
+            with fitted.base() as base:
+                found["zero-shot"] = measured(base)
         least = "vqa_accuracy" if "vqa_accuracy" in found["adapted"].estimates else "exact_match"
         return table_of(found, least, frames_note(fitted.model, plan.shown))
 
@@ -219,7 +216,7 @@ class QuestionAnswerer(PictureToText):
     def load(
         folder: str | Path,
         *,
-        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
+        backbone: Backbone | None = None,
         device: str | None = None,
     ) -> "QuestionAnswerer":
         """A saved answerer; `backbone` names another place of its network."""
@@ -236,9 +233,9 @@ class QuestionAnswerer(PictureToText):
         model.fitted_ = fitted
         return model
 
-    def _network(self, kind: Literal["image", "video"]) -> BackboneSpec:
+    def _network(self) -> BackboneSpec:
         given = usual_blip("answering") if self.backbone is None else self.backbone
-        network = backbone_of(given, kind)
+        network = backbone_of(given)
         if isinstance(network, Dual) and self.smoothing is not None:
             raise SpecError(
                 "smoothing is of answers that are written; a head over a list has none: leave it out"

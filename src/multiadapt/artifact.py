@@ -6,8 +6,9 @@ encoders learned from the training rows: vocabularies' numbers, an in-context en
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from multiadapt.folders import (
     write_whole,
 )
 from multiadapt.methods._base import Method, Training
-from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
+from multiadapt.model import AdaptedModel, Choice, at_place, build_encoders, encoder_spec
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.types import Stream
 
@@ -63,18 +64,20 @@ def save(fitted: Fitted, folder: str | Path, kind: str | None = None) -> None:
 def load(
     folder: str | Path,
     *,
-    encoders: Mapping[str, str | EncoderSpec] | None = None,
+    encoders: str | PathLike[str] | Mapping[str, Choice] | None = None,
     device: str = "cpu",
     kind: str | None = None,
 ) -> Fitted:
     """Rebuild a saved model and check it: same tensors, same encoders, same golden scores.
 
-    `encoders` names another place for a modality's or a column's frozen weights, when they have
-    moved; their hash must still be the saved one.
+    `encoders` names another place for a modality's or a column's frozen weights, or for those of all, when
+    they have moved; their hash must still be the saved one.
     """
     folder = Path(folder)
     config = _config(folder, kind)
     with damaged(folder):
+        if isinstance(encoders, (str, PathLike)):
+            encoders = dict.fromkeys(config["encoders"], encoders)
         fitted = _rebuilt(folder, config, encoders or {})
         fitted.model.eval()
         _check_golden(fitted, config["golden"], folder, gaps=config["format"] > 1)
@@ -87,9 +90,7 @@ def schema_of(folder: str | Path) -> Schema:
     return Schema.from_dict(_config(Path(folder), None)["schema"])
 
 
-def _rebuilt(
-    folder: Path, config: Mapping[str, Any], moved: Mapping[str, str | EncoderSpec]
-) -> Fitted:
+def _rebuilt(folder: Path, config: Mapping[str, Any], moved: Mapping[str, Choice]) -> Fitted:
     schema = Schema.from_dict(config["schema"])
     method, task = Method.from_dict(config["method"]), TaskSpec.from_dict(config["task"])
     training, target = Training.from_dict(config["training"]), task.restore(config["target"])
@@ -99,7 +100,7 @@ def _rebuilt(
     if unknown := sorted(moved.keys() - known):
         raise ArtifactError(f"{_option(config)} names {unknown}; this model has {sorted(known)}")
     specs = {s.name: _encoder_spec(config["encoders"][s.name], s, moved) for s in kept}
-    with movable(folder, "an encoder", f"load(folder, {_option(config)}={{'image': ...}})"):
+    with movable(folder, "an encoder", f"load(folder, {_place(config, specs, kept)})"):
         built = build_encoders(kept, specs, target.kind)
     context = read_tensors(folder / "context.safetensors")
     _restore(built, config["encoders"], context, _option(config))
@@ -155,6 +156,15 @@ def _option(config: Mapping[str, Any]) -> str:
     return "encoders" if config.get("kind") is None else "backbone"
 
 
+def _place(
+    config: Mapping[str, Any], specs: Mapping[str, EncoderSpec], kept: Sequence[Stream]
+) -> str:
+    """What names moved encoders: those that are opened from somewhere, by modality."""
+    opened = [s.modality for s in kept if "source" in specs[s.name].get_params(deep=False)]
+    each = ", ".join(f"{modality!r}: ..." for modality in dict.fromkeys(opened))
+    return f"{_option(config)}={{{each}}}"
+
+
 def _config(folder: Path, kind: str | None) -> dict[str, Any]:
     config = read_config(folder)
     check_kind(folder, config, kind)
@@ -167,7 +177,7 @@ def _config(folder: Path, kind: str | None) -> dict[str, Any]:
 
 
 def _encoder_spec(
-    saved: Mapping[str, Any], stream: Stream, moved: Mapping[str, str | EncoderSpec]
+    saved: Mapping[str, Any], stream: Stream, moved: Mapping[str, Choice]
 ) -> EncoderSpec:
     spec = EncoderSpec.from_dict(saved["spec"])
     choice = moved.get(stream.name, moved.get(stream.modality))
@@ -175,8 +185,8 @@ def _encoder_spec(
         return spec
     if isinstance(choice, EncoderSpec):
         return choice
-    if "source" in spec.get_params():
-        return spec.with_params(source=choice)
+    if "source" in spec.get_params(deep=False):
+        return at_place(spec, choice)
     return encoder_spec(stream.modality, choice)
 
 

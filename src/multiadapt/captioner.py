@@ -1,5 +1,6 @@
 """scikit-learn face of captioning: a sentence about a picture or a clip."""
 
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,7 +14,7 @@ from multiadapt.crossmodal._writing import Decoding
 from multiadapt.gather import Source, check_columns
 from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
-from multiadapt.tasks._caption_metrics import captioned
+from multiadapt.tasks._caption_metrics import Captioned, captioned
 from multiadapt.training import device_of
 from multiadapt.writing import Base, FittedWriter, blip_of, frames_note, table_of
 from multiadapt.writing_files import load_writer
@@ -45,7 +46,7 @@ class Captioner(PictureToText):
         self,
         method: str | Method = "uniadapter",
         *,
-        backbone: str | BackboneSpec | None = None,
+        backbone: str | PathLike[str] | BackboneSpec | None = None,
         training: Training | None = None,
         prompt: str = "a picture of ",
         smoothing: float = 0.1,
@@ -161,16 +162,22 @@ class Captioner(PictureToText):
             references[number] += row
         looked = table.frame.iloc[first]
         decoding = Decoding("beam", beams, max_length=max_length)
-        models = {"adapted": fitted, **({"zero-shot": fitted.base()} if zero_shot else {})}
-        found = {
-            name: captioned(one.written(looked, table.root, decoding), references, seed=seed)
-            for name, one in models.items()
-        }
+
+        def measured(one: FittedWriter) -> Captioned:
+            return captioned(one.written(looked, table.root, decoding), references, seed=seed)
+
+        found = {"adapted": measured(fitted)}
+        if zero_shot:
+            with fitted.base() as base:
+                found["zero-shot"] = measured(base)
         return table_of(found, "cider_d", frames_note(fitted.model, plan.shown))
 
     @staticmethod
     def load(
-        folder: str | Path, *, backbone: str | BackboneSpec | None = None, device: str | None = None
+        folder: str | Path,
+        *,
+        backbone: str | PathLike[str] | BackboneSpec | None = None,
+        device: str | None = None,
     ) -> "Captioner":
         """A saved captioner; `backbone` names another place of its network."""
         fitted = load_writer(folder, "captioning", device_of(device), backbone)
@@ -181,7 +188,7 @@ class Captioner(PictureToText):
         model.fitted_ = fitted
         return model
 
-    def _network(self, kind: Literal["image", "video"]) -> BackboneSpec:
+    def _network(self) -> BackboneSpec:
         return blip_of(usual_blip("captioning") if self.backbone is None else self.backbone)
 
     def _own(self, cells: pd.Series) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from multiadapt import artifact
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._choice import Backbone
 from multiadapt.crossmodal._pairs import Excerpt, distinct
 from multiadapt.crossmodal._texts import said
 from multiadapt.crossmodal._writing import Decoding
@@ -104,12 +105,15 @@ def fit_choices(
             "answers that stand on no list are written, which needs a network with a decoder such as BLIP; "
             'give answers="auto" or a list'
         )
-    named = _encoders(plan.backbone)
+    every = _encoders(plan.backbone)
     kinds: dict[str, Kind] = {plan.shown: plan.kind, plan.question: "text"}
+    # One network sees pictures and clips, and is named for both.
+    towers = {n for n in ("image", "video") if n in every and every[n].modality == n}
+    named = {n: s for n, s in every.items() if n not in towers - {*kinds.values()}}
     for column, kind in kinds.items():
         if not {column, kind} & named.keys():
             raise SpecError(
-                f"column {column!r} holds {kind}, for which no encoder is named; named are {sorted(named)}"
+                f"column {column!r} holds {kind}, for which no encoder is named; named are {sorted(every)}"
             )
     method = replace(plan.method, missing=Refuse())
     told = Plan(
@@ -146,22 +150,13 @@ def chooses(folder: str | Path) -> bool:
 def load_chooser(
     folder: str | Path,
     device: torch.device,
-    backbone: BackboneSpec | Mapping[str, str | EncoderSpec] | str | None = None,
+    backbone: Backbone | None = None,
 ) -> FittedChooser:
     """A saved head, checked on its golden rows; `backbone` says where the encoders have moved to."""
-    if isinstance(backbone, str):
-        backbone = dict.fromkeys(_columns(Path(folder)), backbone)
     moved = _encoders(backbone) if isinstance(backbone, BackboneSpec) else backbone
     fitted = artifact.load(folder, encoders=moved, device=str(device), kind=_KIND)
     with damaged(Path(folder)):
         return FittedChooser(_plan(fitted, device), fitted)
-
-
-def _columns(folder: Path) -> list[str]:
-    """Of a saved head, the columns of what is looked at and of questions."""
-    with damaged(folder):
-        roles = read_config(folder)["info"]["roles"]
-        return [roles["image"], roles["question"]]
 
 
 def _plan(fitted: Fitted, device: torch.device) -> WritingPlan:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Literal, NamedTuple
+from os import PathLike, fspath
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,11 +15,25 @@ from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.methods._base import Method
 from multiadapt.missing._base import Seat
-from multiadapt.spec import names, resolve
+from multiadapt.spec import Spec, names, resolve
 from multiadapt.tasks._base import Head, Target
 from multiadapt.types import Inputs, Site, Stream
 
-__all__ = ["AdaptedModel", "Part", "Scored", "build_encoders", "count_parts", "encoder_spec"]
+__all__ = [
+    "AdaptedModel",
+    "Choice",
+    "Part",
+    "Scored",
+    "at_place",
+    "build_encoders",
+    "count_parts",
+    "encoder_spec",
+]
+
+S = TypeVar("S", bound=Spec)
+
+Choice: TypeAlias = str | PathLike[str] | EncoderSpec
+"""An encoder by its spec, its name, or the place of its weights."""
 
 
 class Scored(NamedTuple):
@@ -95,22 +110,30 @@ def build_encoders(
     return built
 
 
-def encoder_spec(modality: str, choice: "str | EncoderSpec") -> EncoderSpec:
+def encoder_spec(modality: str, choice: Choice) -> EncoderSpec:
     """A spec as it is; the name of an encoder; else the source of the modality's own encoder."""
     if isinstance(choice, EncoderSpec):
         spec = choice
-    elif choice.replace("-", "_") in names("encoders"):
-        spec = resolve("encoders", choice)()
+    elif (source := fspath(choice)).replace("-", "_") in names("encoders"):
+        spec = resolve("encoders", source)()
     else:
         kind = resolve("encoders", modality)
         if "source" not in {f.name for f in fields(kind)}:
-            raise SpecError(f"the {modality} encoder opens no source, got {choice!r}: leave it out")
-        spec = kind(source=choice)
+            raise SpecError(f"the {modality} encoder opens no source, got {source!r}: leave it out")
+        spec = kind(source=source)
     if spec.modality != modality:
         raise SpecError(
             f"{type(spec).__name__} reads {spec.modality} columns, not {modality} columns"
         )
     return spec
+
+
+def at_place(spec: S, place: str | PathLike[str]) -> S:
+    """The same with its weights at another place, where a hash tells that they are the same ones, and not a
+    revision of the old place."""
+    own = spec.get_params(deep=False)
+    revision = {"revision": None} if "revision" in own else {}
+    return spec.with_params(source=fspath(place), **revision)
 
 
 def count_parts(

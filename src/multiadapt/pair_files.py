@@ -139,7 +139,7 @@ def _plan(config: Mapping[str, Any]) -> PairPlan:
     return PairPlan(
         Method.from_dict(config["method"]),
         BackboneSpec.from_dict(config["backbone"]),
-        Contrast.from_dict(config["contrast"]),
+        _contrast(config["contrast"]),
         Training.from_dict(config["training"]),
         Schema.from_dict(config["schema"]),
         config["query"],
@@ -149,6 +149,12 @@ def _plan(config: Mapping[str, Any]) -> PairPlan:
         device=torch.device("cpu"),
         **config["options"],
     )
+
+
+def _contrast(saved: Mapping[str, Any]) -> Contrast:
+    """Without a teacher, what is of one did nothing, and was taken all the same until it was refused."""
+    idle = ("queue", "distill") if saved["momentum"] is None else ()
+    return Contrast.from_dict({k: v for k, v in saved.items() if k not in idle})
 
 
 def _rebuilt(

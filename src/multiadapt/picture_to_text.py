@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 from sklearn.base import BaseEstimator
@@ -12,11 +12,11 @@ from sklearn.exceptions import NotFittedError
 
 from multiadapt.choosing import FittedChooser, fit_choices, recipe_of, save_chooser
 from multiadapt.crossmodal._base import BackboneSpec
+from multiadapt.crossmodal._choice import Backbone
 from multiadapt.crossmodal.dual import Dual
 from multiadapt.data.guess import FILMS
 from multiadapt.data.reading import files
 from multiadapt.data.tables import Table
-from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
@@ -47,12 +47,13 @@ class Wanted:
     @staticmethod
     def of(image: str | None, video: str | None, question: str | None, text: str) -> "Wanted":
         """SpecError: both pictures and clips are named, or neither."""
-        if (shown := image or video) is None or (image and video):
+        if (image is None) == (video is None):
             raise SpecError(
                 "name one column that is looked at, of pictures with image=... or of clips with video=..., "
                 f"got image={image!r} and video={video!r}"
             )
-        return Wanted(shown, "video" if image is None else "image", question, text)
+        shown, kind = (cast(str, video), "video") if image is None else (image, "image")
+        return Wanted(shown, kind, question, text)
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -97,7 +98,7 @@ class PictureToText(BaseEstimator, ABC):
     """Says something about pictures or clips."""
 
     method: str | Method
-    backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None
+    backbone: Backbone | None
     training: Training | None
     seed: int
     validation: float
@@ -112,8 +113,8 @@ class PictureToText(BaseEstimator, ABC):
         """The plan's options of one estimator alone, `cells` are the texts of the training rows."""
 
     @abstractmethod
-    def _network(self, kind: Literal["image", "video"]) -> BackboneSpec:
-        """What `backbone` names, for pictures or for clips."""
+    def _network(self) -> BackboneSpec:
+        """What `backbone` names."""
 
     def save(self, folder: str | Path) -> None:
         """Write the trained tensors and what is needed to use them; the frozen network is named, not copied."""
@@ -147,7 +148,7 @@ class PictureToText(BaseEstimator, ABC):
         self.fitted_.info["root"] = home_of(table.root)
 
     def _plan(self, frame: pd.DataFrame, root: Path | None, wanted: Wanted) -> WritingPlan:
-        network = self._network(wanted.kind)
+        network = self._network()
         plan = WritingPlan(
             method=method_of(self.method),
             backbone=network,

@@ -11,14 +11,12 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal._blip import usual_blip
-from multiadapt.crossmodal._choice import backbone_of
+from multiadapt.crossmodal._choice import Backbone, backbone_of
 from multiadapt.crossmodal._pairs import Excerpt, distinct
 from multiadapt.crossmodal._retrieval import Contrast
 from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.tables import Table
-from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
@@ -74,7 +72,7 @@ class CrossModalRetriever(BaseEstimator):
         self,
         method: str | Method = "uniadapter",
         *,
-        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
+        backbone: Backbone | None = None,
         training: Training | None = None,
         contrast: Contrast | None = None,
         column_types: Mapping[str, Kind] | None = None,
@@ -177,10 +175,8 @@ class CrossModalRetriever(BaseEstimator):
         check_columns(table.frame, {fitted.plan.query: "query", fitted.plan.target: "target"})
         frame = fitted.plan.schema.conform(table.frame)
         asked = (frame, table.root, Protocol(k, beta), seed)
-        found = {"adapted": fitted.measure(*asked)}
-        if zero_shot and not fitted.model.new:
-            with fitted.base() as base:
-                found["zero-shot"] = base.measure(*asked)
+        found = fitted.measured(*asked, zero_shot=zero_shot and not fitted.model.new)
+        if "zero-shot" in found:
             _warn_worse(found["adapted"], found["zero-shot"])
         tables = [r.table.assign(model=name) for name, both in found.items() for r in both]
         return pd.concat(tables, ignore_index=True).set_index(["way", "metric", "model"])
@@ -268,7 +264,7 @@ class CrossModalRetriever(BaseEstimator):
     def load(
         folder: str | Path,
         *,
-        backbone: str | Mapping[str, str | EncoderSpec] | BackboneSpec | None = None,
+        backbone: Backbone | None = None,
         device: str | None = None,
     ) -> "CrossModalRetriever":
         """A saved retriever; `backbone` names another place of its network, or of its encoders by modality

@@ -45,9 +45,6 @@ _log = logging.getLogger("multiadapt")
 
 __all__ = ["FittedRetriever", "PairPlan", "Protocol", "check_beta", "fit_pairs", "model_of"]
 
-_ROWS = 256
-"""Rows that are ranked at once: 50 MB of scores in a pool of 25,000."""
-
 
 @dataclass(frozen=True)
 class Protocol:
@@ -172,17 +169,36 @@ class FittedRetriever:
         other: _Asked = (cells, cell, None)
         return self._logits(*((asked, other) if looked else (other, asked))) + beta * near
 
-    def measure(
-        self, frame: pd.DataFrame, root: Path | None, protocol: Protocol, seed: int
-    ) -> tuple[Retrieved, Retrieved]:
-        """How well queries find their targets in this table, and targets their queries."""
+    def measured(
+        self,
+        frame: pd.DataFrame,
+        root: Path | None,
+        protocol: Protocol,
+        seed: int,
+        *,
+        zero_shot: bool,
+    ) -> dict[str, tuple[Retrieved, Retrieved]]:
+        """How well queries find their targets in this table, and targets their queries: "adapted" and, if
+        wanted, as it was before training. One network that is both reads and computes its frozen part once."""
+        feeds: PairFeed | None = self._read(frame, root)
+        found = {"adapted": self._measured(feeds, protocol, seed)}
+        if zero_shot:
+            feeds = feeds if self.model.reversible else None  # memory for those of another network
+            with self.base() as base:
+                found["zero-shot"] = base._measured(
+                    feeds or base._read(frame, root), protocol, seed
+                )
+        return found
+
+    def _read(self, frame: pd.DataFrame, root: Path | None) -> PairFeed:
+        """Pairs to measure on, all whole."""
         if len(frame) == 0:
             raise SchemaError("there must be at least one pair to measure retrieval on, got none")
         reading = Reading(root, self.plan.schema.max_files, self.plan.on_error)
         feeds = self.paired(self.plan.paired(Excerpt.whole(frame)), reading)
         reading.finish()
         _check_whole(feeds)
-        return self._measured(feeds, protocol, seed)
+        return feeds
 
     def _measured(
         self, feeds: PairFeed, protocol: Protocol, seed: int
@@ -210,11 +226,11 @@ class FittedRetriever:
         words = (self.plan.query, self.plan.target)
         return (
             measured(
-                best_ranks(forward, there, block=_ROWS), there.pool, way=" to ".join(words),
+                best_ranks(forward, there), there.pool, way=" to ".join(words),
                 groups=pairs.of_side[0].tolist(), note=note, seed=seed,
             ),
             measured(
-                best_ranks(backward, back, block=_ROWS), back.pool, way=" to ".join(words[::-1]),
+                best_ranks(backward, back), back.pool, way=" to ".join(words[::-1]),
                 groups=pairs.of_side[1].tolist(), note=note, seed=seed,
             ),
         )  # fmt: skip
@@ -226,7 +242,7 @@ class FittedRetriever:
     def base(self) -> Iterator["FittedRetriever"]:
         """Inside, the same network as it was before training; opened anew only where training changed its own
         parameters."""
-        if self.model.reversible:
+        if self.model.reversible and not self.model.new:
             with self.model.before() as model:
                 yield FittedRetriever(self.plan, model, self.info)
         else:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -14,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from multiadapt.adapted import Adapted, trained_bytes
+from multiadapt.attach import resting
 from multiadapt.crossmodal._adopt import Donor, adopt
 from multiadapt.crossmodal._answering import AnsweringModel
 from multiadapt.crossmodal._base import BackboneSpec
@@ -29,7 +32,7 @@ from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.splits import holdout
 from multiadapt.errors import CellError, SchemaError, SpecError
-from multiadapt.feed import BLOCK, Feed, blocks
+from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
 from multiadapt.methods._pretrained import check_method
 from multiadapt.tasks._answer_metrics import Answered, normalised
@@ -182,7 +185,7 @@ class FittedWriter:
         feed = self.feed(Excerpt.whole(frame), root)
         self.model.eval()
         found: list[str] = []
-        for i, batch in enumerate(feed.batches(self._blocks(feed))):
+        for i, batch in enumerate(feed.batches(feed.in_order())):
             with torch.no_grad():
                 seen = self.model.sight(batch)
             found += self.model.writer.written(seen, replace(decoding, seed=decoding.seed + i))
@@ -202,19 +205,20 @@ class FittedWriter:
         self.model.eval()
         found: list[tuple[np.ndarray, np.ndarray]] = []
         with torch.inference_mode():
-            for batch in feed.batches(self._blocks(feed)):
+            for batch in feed.batches(feed.in_order()):
                 which, likely = self.model.writer.ranked(self.model.sight(batch), answers, most)
                 found.append((which.cpu().numpy(), likely.cpu().numpy()))
         return np.concatenate([w for w, _ in found]), np.concatenate([s for _, s in found])
 
-    def _blocks(self, feed: SharedFeed) -> list[np.ndarray]:
-        """All rows in order, fewer together where each has the tokens of many frames."""
-        sampling = self.model.encoder(self.plan.shown).stream.sampling
-        return blocks(len(feed), max(1, BLOCK // (sampling.frames if sampling else 1)))
-
-    def base(self) -> "FittedWriter":
-        """The same network as it was before training."""
-        return FittedWriter(self.plan, model_of(self.plan), self.info)
+    @contextmanager
+    def base(self) -> Iterator["FittedWriter"]:
+        """Inside, the same network as it was before training; opened anew only where training changed its own
+        parameters. It has no heads: adapters that rest are all the difference."""
+        if self.model.reversible:
+            with resting():
+                yield self
+        else:
+            yield FittedWriter(self.plan, model_of(self.plan), self.info)
 
 
 def fit_texts(
@@ -272,9 +276,8 @@ def model_of(plan: WritingPlan) -> WritingModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         task = "captioning" if plan.question is None else "answering"
-        parts = open_blip(backbone.source, task, backbone.size, backbone.revision)
-        if not backbone.frame_aware:
-            parts = replace(parts, projections=None)
+        weighs = task == "answering" and plan.kind == "video" and backbone.frame_aware
+        parts = open_blip(backbone.source, task, backbone.size, backbone.revision, weighs=weighs)
         shown = backbone.encoder(streams[plan.shown], parts)
         if plan.question is None:
             model: WritingModel = CaptioningModel(
@@ -302,8 +305,8 @@ def blip_of(choice: object) -> Blip:
     """The network by its source or spec. SpecError: a backbone without a decoder."""
     if isinstance(choice, Blip):
         return choice
-    if isinstance(choice, str):
-        return Blip(choice)
+    if isinstance(choice, (str, PathLike)):
+        return Blip(fspath(choice))
     raise SpecError(f"writing needs a network with a decoder, such as Blip(...), got {choice!r}")
 
 
@@ -373,7 +376,7 @@ def warn_outside(answers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _identity(plan: WritingPlan, model: WritingModel, parts: Sequence[pd.DataFrame]) -> str:
     told: list[Any] = [plan.method.to_dict(), plan.backbone.to_dict(), plan.schema.to_dict()]
     told += [plan.shown, plan.question, plan.text, plan.prompt, plan.smoothing]
-    told += [model.encoder(s).origin().sha256 for s in model.streams]
+    told += [model.encoder(s).origin().sha256 for s in model.streams] + [model.weighs_by]
     told += [table_digest(part) for part in parts]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     for part in trained_bytes(model):  # a donor's are others

@@ -117,8 +117,8 @@ set_option = click.option(
     metavar="OPTION=VALUE",
     help="An option of the method (image.variant=bc1), of the recipe (training.epochs=5), of the "
     "task (task.metric=roc_auc), of a named encoder (encoders.image.size=128) or, with --task "
-    "retrieval, of its loss (contrast.momentum=.9). May be repeated; "
-    "`multiadapt methods NAME` lists them.",
+    "retrieval, answering and captioning, of their network (backbone.frames=4) and, of the first, of "
+    "its loss (contrast.momentum=.9). May be repeated; `multiadapt methods NAME` lists the method's.",
 )
 where_option = click.option(
     "--where", metavar="COLUMN=VALUE", help="Only the rows with this value; != for all others."

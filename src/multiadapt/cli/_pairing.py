@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, cast
 
 import pandas as pd
 
@@ -13,10 +13,10 @@ from multiadapt.cli._opening import face
 from multiadapt.cli._options import Request
 from multiadapt.cli._output import show_table, show_validation
 from multiadapt.cli._setting import changed, divided, encoders, method_of
-from multiadapt.crossmodal._choice import backbone_of
+from multiadapt.crossmodal._blip import Task, usual_blip
+from multiadapt.crossmodal._choice import Backbone, backbone_of
 from multiadapt.crossmodal._retrieval import Contrast
 from multiadapt.data.tables import read_table
-from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.methods._base import Training
 from multiadapt.methods._pretrained import check_method
@@ -24,8 +24,6 @@ from multiadapt.retriever import RECIPE as RETRIEVAL
 from multiadapt.writing import RECIPE as WRITING
 
 __all__ = ["Pairing", "fit"]
-
-Backbone: TypeAlias = str | Mapping[str, str | EncoderSpec]
 
 
 def _list(value: Any) -> Any:
@@ -92,14 +90,14 @@ def fit(request: Request, method: str, told: Pairing, *, resume: bool, out: Path
 def _estimator(request: Request, method: str, told: Pairing) -> Any:
     """An unfitted estimator; every option that is given is used, or refused."""
     pairs = request.task == "retrieval"
-    parts = divided(request.changes, pairs=pairs)
+    parts = divided(request.changes, request.task)
     spec = method_of(method, parts["method"])
     check_method(spec, f"{request.task}'s")
     options: dict[str, Any] = _task_options(request.task, parts["task"])
     if pairs:
         options["contrast"] = changed(Contrast(), parts["contrast"])
         options["column_types"] = dict(request.column_type) or None
-    network = _backbone(request, told.backbone, parts["encoders"])
+    network = _backbone(request, told.backbone, parts)
     kind = face("retriever" if pairs else request.task)
     return kind(
         spec,
@@ -146,10 +144,16 @@ def _task_options(task: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         raise SpecError(f"--set task. options of {task} must be of their kind: {error}") from error
 
 
-def _backbone(request: Request, source: str | None, changes: Mapping[str, Any]) -> Backbone | None:
-    """A network by its source, or an encoder for each side; None: the estimator's own."""
-    if not request.encoder and not changes:
-        return source
-    if source is not None:
-        raise SpecError("--backbone and --encoder name two ways to read both columns: give one")
-    return encoders(request.encoder, changes)
+def _backbone(
+    request: Request, source: str | None, parts: Mapping[str, Mapping[str, Any]]
+) -> Backbone | None:
+    """A network by its source, or an encoder for each side; with options its spec. None: the estimator's own."""
+    network: Backbone | None = source
+    if request.encoder or parts["encoders"]:
+        if source is not None:
+            raise SpecError("--backbone and --encoder name two ways to read both columns: give one")
+        network = encoders(request.encoder, parts["encoders"])
+    if not parts["backbone"]:
+        return network
+    named = usual_blip(cast(Task, request.task)) if network is None else network
+    return changed(backbone_of(named), parts["backbone"])

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 from multiadapt.cli._documentation import options, trains
+from multiadapt.cli._options import PAIRED
 from multiadapt.encoders._base import EncoderSpec
 from multiadapt.errors import SpecError
 from multiadapt.methods._base import Method
@@ -20,28 +21,34 @@ MODALITIES = ("tabular", "image", "text", "audio", "video", "vector")
 """What an encoder may be named by, beside the name of a column."""
 
 
-def divided(changes: Mapping[str, Any], *, pairs: bool = False) -> dict[str, dict[str, Any]]:
-    """Changes by what they belong to: training, task, encoders and contrast by their first word, else the
-    method.
+_HEADS = ("training", "task", "encoders", "backbone", "contrast")
 
-    `pairs`: two columns find each other, which alone has a contrast.
+
+def divided(changes: Mapping[str, Any], task: str = "auto") -> dict[str, dict[str, Any]]:
+    """Changes by what they belong to: training, task, encoders, backbone and contrast by their first word, else
+    the method.
+
+    `task`: one whose columns have roles has a backbone, and retrieval a contrast.
     """
-    parts: dict[str, dict[str, Any]] = {
-        name: {} for name in ("method", "training", "task", "encoders", "contrast")
-    }
+    parts: dict[str, dict[str, Any]] = {name: {} for name in ("method", *_HEADS)}
     for path, value in changes.items():
         head, _, rest = path.partition(".")
-        if head == "contrast" and not pairs:
+        if head == "contrast" and task != "retrieval":
             raise SpecError(
                 f"--set {path}={value}: contrast is how two columns learn to find each other; it goes with "
                 "--task retrieval"
             )
-        if path in ("task", "encoders", "contrast") or (head == "encoders" and "." not in rest):
+        if head == "backbone" and task not in PAIRED:
+            raise SpecError(
+                f"--set {path}={value}: backbone is the network that reads both columns; it goes with --task "
+                f"{', '.join(PAIRED[:-1])} and {PAIRED[-1]}"
+            )
+        if path in _HEADS[1:] or (head == "encoders" and "." not in rest):
             raise SpecError(
                 f"--set {path}={value}: {path} has options of its own; write --set "
                 f"{_instead(head, rest)}=..."
             )
-        if rest and head in parts and head != "method":
+        if rest and head in _HEADS:
             parts[head][rest] = value
         else:
             parts["method"][path] = value
@@ -49,9 +56,12 @@ def divided(changes: Mapping[str, Any], *, pairs: bool = False) -> dict[str, dic
 
 
 def _instead(head: str, rest: str) -> str:
-    return {"task": "task.metric", "contrast": "contrast.momentum"}.get(
-        head, f"encoders.{rest or 'image'}.size"
-    )
+    known = {
+        "task": "task.metric",
+        "contrast": "contrast.momentum",
+        "backbone": "backbone.frame_aware",
+    }
+    return known.get(head, f"encoders.{rest or 'image'}.size")
 
 
 def method_of(name: str, changes: Mapping[str, Any]) -> Method:

@@ -4,7 +4,6 @@ Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -27,7 +26,8 @@ class AnsweringModel(WritingModel):
     """The loss of an answer is the sum over its tokens; a row's answers count by their shares.
 
     The question is read while it looks at what is shown, so that its layers have sites of role "cross" alone.
-    Where it weighs the frames of a clip, it has been read before without them, and without adapters.
+    Where it weighs the frames of a clip, it has been read before without them and without adapters: by the
+    pretrained network, or, where a method trains that one's own parameters, by what they have become.
     """
 
     def __init__(
@@ -62,20 +62,17 @@ class AnsweringModel(WritingModel):
     def sight(self, batch: Mapping[str, Inputs]) -> Seen:
         looked = Seen.of(self.shown(batch))
         if self.projections is not None:
-            looked = self._weighed(looked, batch, *self.projections)
+            vision, text = self.projections
+            (stream,) = self.streams
+            said = self._said(batch[self.question], text)
+            looked = looked.framed(batch[stream], vision).asked(said)
         ids, mask = words_of(batch[self.question], self.opening)
         return Seen(self.cross(ids, mask, looked), mask)
 
     @torch.no_grad()  # none flows through the weights
-    def _weighed(
-        self, looked: Seen, batch: Mapping[str, Inputs], vision: nn.Module, text: nn.Module
-    ) -> Seen:
-        """Each row's frames as its question weighs them: by their class tokens."""
-        (stream,) = self.streams
-        each = looked.x.shape[1] // int(batch[stream].count.max())
-        frames = F.normalize(vision(looked.x[:, ::each]), dim=-1)
-        said = F.normalize(text(self.reader(batch[self.question]).pooled), dim=-1)
-        return replace(looked, frames=frames).asked(said)
+    def _said(self, questions: Inputs, project: nn.Module) -> Float[Tensor, "b e"]:
+        """What questions weigh frames by."""
+        return F.normalize(project(self.reader(questions).pooled), dim=-1)
 
     def joined(
         self, losses: Float[Tensor, " f"], tokens: Int[Tensor, " f"], texts: Inputs

@@ -3,9 +3,11 @@
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", https://arxiv.org/abs/2201.12086
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from jaxtyping import Float
@@ -85,6 +87,8 @@ _KNOWN: Mapping[str, Any] = {
     ),
 }
 
+_PROJECTIONS = ("vision_proj.weight", "vision_proj.bias", "text_proj.weight", "text_proj.bias")
+
 _log = logging.getLogger("multiadapt")
 
 
@@ -130,9 +134,14 @@ def usual_blip(task: Task) -> str:
     return _HUB[task] if online else "starter"
 
 
-def open_blip(source: str, task: Task, size: int | None, revision: str | None) -> Parts:
+def open_blip(
+    source: str, task: Task, size: int | None, revision: str | None, *, weighs: bool = False
+) -> Parts:
     """The network for a task: "starter" (inside the package), a folder, a hub name, "random:blip-base" or
-    "random:blip-large"."""
+    "random:blip-large".
+
+    `weighs`: questions weigh frames, by projections that the task's class does not read.
+    """
     whole = open_whole(source, {"blip": _CLASSES[task]}, _KNOWN, revision)
     network, config = whole.network, whole.network.config
     decoder: Any = getattr(network, "text_decoder", None)
@@ -142,7 +151,7 @@ def open_blip(source: str, task: Task, size: int | None, revision: str | None) -
     text = BlipText(reader, "cls")
     tokens = replace(tokens, limit=min(tokens.limit, text.longest))
     both = task == "retrieval"
-    own = _projections(whole.place, revision) if task == "answering" else None
+    own = _projections(whole.place, revision) if weighs else None
     return Parts(
         network,
         Backbone(Opened(Blip(network.vision_model), pixels, whole.origin)),
@@ -159,21 +168,35 @@ def open_blip(source: str, task: Task, size: int | None, revision: str | None) -
 
 def _projections(place: str | None, revision: str | None) -> tuple[nn.Linear, nn.Linear] | None:
     """Those that a checkpoint holds beside what its task's class reads; None: it does not."""
-    file = place and cached_file(
+    found: dict[str, Tensor] = {}
+    for file in _holding(place, revision) if place else ():
+        with safe_open(file, "pt") as held:
+            own = {*held.keys()}
+            found |= {n: held.get_tensor(n).float() for n in _PROJECTIONS if n in own}
+    if len(found) < len(_PROJECTIONS):
+        return None
+    vision, vision_bias, text, text_bias = (found[name] for name in _PROJECTIONS)
+    return _linear(vision, vision_bias), _linear(text, text_bias)
+
+
+def _holding(place: str, revision: str | None) -> list[str]:
+    """The one file of a checkpoint; of one in several, those that hold the projections."""
+    if whole := _file(place, "model.safetensors", revision):
+        return [whole]
+    index = _file(place, "model.safetensors.index.json", revision)
+    named = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"] if index else {}
+    parts = sorted({named[name] for name in _PROJECTIONS if name in named})
+    return [file for part in parts if (file := _file(place, part, revision))]
+
+
+def _file(place: str, name: str, revision: str | None) -> str | None:
+    return cached_file(
         place,
-        "model.safetensors",
+        name,
         revision=revision,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    if not file:
-        return None
-    named = ("vision_proj.weight", "vision_proj.bias", "text_proj.weight", "text_proj.bias")
-    with safe_open(file, "pt") as held:
-        if not {*named} <= {*held.keys()}:
-            return None
-        found = [held.get_tensor(name).float() for name in named]
-    return _linear(*found[:2]), _linear(*found[2:])
 
 
 def _linear(weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"]) -> nn.Linear:

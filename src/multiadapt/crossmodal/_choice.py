@@ -1,7 +1,8 @@
 """The network that a name stands for: BLIP with its cross-modal part, or a tower for each side."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from os import PathLike, fspath
+from typing import TypeAlias
 
 from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal.blip import Blip
@@ -13,23 +14,22 @@ from multiadapt.encoders.image import ImageEncoder
 from multiadapt.encoders.text import TextEncoder
 from multiadapt.encoders.video import VideoEncoder
 from multiadapt.errors import SpecError
-from multiadapt.model import encoder_spec
+from multiadapt.model import Choice, at_place, encoder_spec
 from multiadapt.types import Stream
 
-__all__ = ["backbone_of", "moved", "towers_of"]
+__all__ = ["Backbone", "backbone_of", "moved", "towers_of"]
 
-P = TypeVar("P", Blip, EncoderSpec)
+Backbone: TypeAlias = str | PathLike[str] | Mapping[str, Choice] | BackboneSpec
+"""A network that reads both columns, or an encoder of each side."""
 
 
-def backbone_of(choice: object, shown: Literal["image", "video"] = "image") -> BackboneSpec:
-    """Of a folder or hub name what its config says; of a mapping an encoder for each side; a spec as it is.
-
-    `shown`: what the picture tower of two looks at.
-    """
+def backbone_of(choice: object) -> BackboneSpec:
+    """Of a folder or hub name what its config says; of a mapping an encoder for each side; a spec as it is."""
     if isinstance(choice, BackboneSpec):
         return choice
-    if isinstance(choice, str):
-        return towers_of(choice, shown) if _has_two_towers(choice) else Blip(choice)
+    if isinstance(choice, (str, PathLike)):
+        source = fspath(choice)
+        return towers_of(source) if _has_two_towers(source) else Blip(source)
     if isinstance(choice, Mapping):
         named = {
             k: v if isinstance(v, EncoderSpec) else encoder_spec(k, v) for k, v in choice.items()
@@ -41,10 +41,11 @@ def backbone_of(choice: object, shown: Literal["image", "video"] = "image") -> B
     )
 
 
-def towers_of(source: str, shown: Literal["image", "video"] = "image") -> Dual:
-    """Both towers of a network such as CLIP, each as an encoder."""
-    seen = ImageEncoder(source) if shown == "image" else VideoEncoder(source)
-    return Dual({shown: seen, "text": TextEncoder(source)})
+def towers_of(source: str) -> Dual:
+    """Both towers of a network such as CLIP, each as an encoder; that of pictures reads clips too."""
+    return Dual(
+        {"image": ImageEncoder(source), "text": TextEncoder(source), "video": VideoEncoder(source)}
+    )
 
 
 def moved(saved: BackboneSpec, streams: Sequence[Stream], choice: object) -> BackboneSpec:
@@ -55,34 +56,36 @@ def moved(saved: BackboneSpec, streams: Sequence[Stream], choice: object) -> Bac
     """
     if isinstance(choice, BackboneSpec):
         return choice
-    if isinstance(saved, Dual) and isinstance(choice, (str, Mapping)):
+    if isinstance(choice, (str, PathLike)):
+        if isinstance(saved, Dual):
+            return saved.with_params(
+                encoders={name: at_place(spec, choice) for name, spec in saved.encoders.items()}
+            )
+        return at_place(saved, choice)
+    if isinstance(saved, Dual) and isinstance(choice, Mapping):
         return _moved_sides(saved, streams, choice)
-    if isinstance(saved, Blip) and isinstance(choice, str):
-        return _at(saved, choice)
     raise SpecError(
         f"one network reads both columns: name its place with backbone=..., got {choice!r}"
     )
 
 
-def _moved_sides(
-    saved: Dual, streams: Sequence[Stream], choice: str | Mapping[str, str | EncoderSpec]
-) -> Dual:
-    known = [name for s in streams for name in (s.name, s.modality)]
-    places = dict.fromkeys(known, choice) if isinstance(choice, str) else choice
-    if unknown := sorted(places.keys() - set(known)):
-        raise SpecError(f"backbone names {unknown}; this model has {sorted(set(known))}")
-    sides: dict[str, EncoderSpec] = {}
+def _moved_sides(saved: Dual, streams: Sequence[Stream], places: Mapping[str, Choice]) -> Dual:
+    """Under the names that its encoders had, so that it still reads columns of other names; but one of two
+    columns of a kind that has moved alone gets an encoder under its own."""
+    known = {name for s in streams for name in (s.name, s.modality)}
+    if unknown := sorted(places.keys() - known):
+        raise SpecError(f"backbone names {unknown}; this model has {sorted(known)}")
+    sides = dict(saved.encoders)
     for stream in streams:
-        spec = saved.spec(stream)
-        place = places.get(stream.name, places.get(stream.modality, spec))
-        sides[stream.name] = _at(spec, place) if isinstance(place, str) else place
+        name = next((n for n in (stream.name, stream.modality) if n in places), None)
+        if name is None:
+            continue
+        place, spec = places[name], saved.spec(stream)
+        alone = sum(s.modality == stream.modality for s in streams) == 1
+        own = stream.name in saved.encoders or (name == stream.name and not alone)
+        key = stream.name if own else stream.modality
+        sides[key] = place if isinstance(place, EncoderSpec) else at_place(spec, place)
     return saved.with_params(encoders=sides)
-
-
-def _at(spec: P, place: str) -> P:
-    """With its weights at another place, where they are checked by their hash and not by a revision."""
-    own = spec.get_params(deep=False)
-    return spec.with_params(source=place, **({"revision": None} if "revision" in own else {}))
 
 
 def _has_two_towers(source: str) -> bool:

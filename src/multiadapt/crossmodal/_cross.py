@@ -9,8 +9,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from multiadapt.attach import running
 from multiadapt.crossmodal._frames import frame_weights
@@ -56,6 +58,12 @@ class Seen:
     def of(tokens: Tokens) -> "Seen":
         """All that an encoder says."""
         return Seen(tokens.x, None if bool(tokens.mask.all()) else tokens.mask)
+
+    @torch.no_grad()  # none flows through the weights
+    def framed(self, clips: Inputs, project: nn.Module) -> "Seen":
+        """The same with the vectors of its frames, `project` of their class tokens."""
+        each = self.x.shape[1] // max(int(clips.count.max()), 1)
+        return replace(self, frames=F.normalize(project(self.x[:, ::each]), dim=-1))
 
     def rows(self, chosen: Int[Tensor, " k"]) -> "Seen":
         parts = (self.x, self.mask, self.weights, self.frames)

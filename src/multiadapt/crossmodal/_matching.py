@@ -13,7 +13,7 @@ from multiadapt.crossmodal._retrieval import RetrievalModel
 from multiadapt.feed import Feed
 from multiadapt.types import Tokens
 
-__all__ = ["Rows", "all_near", "logits", "near_of", "points_of", "two_stage"]
+__all__ = ["all_near", "logits", "near_of", "points_of", "two_stage"]
 
 _PICTURES, _PAIRS = 32, 64
 """Pictures that are looked at while they are in memory, and pairs that are matched at once."""

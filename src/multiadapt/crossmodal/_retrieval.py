@@ -103,8 +103,8 @@ class RetrievalModel(Adapted):
         self.clips = clips_of(joint.encoders) if joint.frame_aware else None
         """The stream of clips whose frames are weighed."""
         self.heads = _Heads(joint)
-        self.began = copy.deepcopy(self.heads).requires_grad_(False)
-        """The heads as they are before training."""
+        self.began = None if joint.new else copy.deepcopy(self.heads).requires_grad_(False)
+        """The heads as they are before training; None: new ones, of which that tells nothing."""
         self._adapt(method, [self.cross] if self.cross is not None else [])
         self._settle()
         self.heads.requires_grad_(True)
@@ -134,18 +134,11 @@ class RetrievalModel(Adapted):
         """Whether pairs can be told apart better than by one vector a row."""
         return self.matches or self.clips is not None
 
-    @property
-    def reversible(self) -> bool:
-        """Whether the networks are in memory as they were before training, beside what was added."""
-        own = [name for names in self._changed.values() for name in names]
-        folded = any(adapter.folded for adapter in self.placed.values())
-        # Pooled vectors are standardised, by the training rows, only before new projections.
-        return not (folded or self.new) and all(name.startswith("pooled.") for name in own)
-
     @contextmanager
     def before(self) -> Iterator["RetrievalModel"]:
-        """The same networks as before training, where they are `reversible`: adapters rest, and the heads are
-        those that it began with. Valid inside; other threads that use this model notice nothing."""
+        """The same networks as before training, where they are `reversible` and their heads not `new`: adapters
+        rest, and the heads are those that it began with. Valid inside; other threads that use this model
+        notice nothing."""
         found = copy.copy(self)
         found._modules = self._modules | {"heads": self.began}
         with resting():
@@ -287,15 +280,10 @@ class RetrievalModel(Adapted):
 
     def sight(self, batch: Mapping[str, Inputs], tokens: Mapping[str, Tokens]) -> Seen:
         """What texts look at."""
-        shown = tokens[self.seen]
-        mask = None if bool(shown.mask.all()) else shown.mask
+        shown = Seen.of(tokens[self.seen])
         if self.clips is None:
-            return Seen(shown.x, mask)
-        project = self.heads.projections[self.streams.index(self.seen)]
-        with torch.no_grad():  # none flows through the weights
-            each = shown.x.shape[1] // max(int(batch[self.seen].count.max()), 1)
-            frames = F.normalize(project(shown.x[:, ::each]), dim=-1)
-        return Seen(shown.x, mask, frames=frames)
+            return shown
+        return shown.framed(batch[self.seen], self.heads.projections[self.streams.index(self.seen)])
 
     def matched(
         self, texts: Inputs, seen: Seen, said: Float[Tensor, "b e"] | None = None
