@@ -967,8 +967,6 @@ def test_equal_cells_under_one_name_are_kept_once(
     assert index.sources.cells == {7: "w7-0.png", "a": "w7-1.png", "b": "w7-1.png"}
     with pytest.raises(CellError, match="an id must stand once; 7 stands 2 times"):
         fitted.index(named, [7, 7, 7, "b", 7], root=pictures)
-    with pytest.raises(CellError, match="id 1: an id must be text or a whole number, got float"):
-        fitted.index(named, [7, float("nan"), 1, 2, 3], root=pictures)  # type: ignore[list-item]
 
 
 def test_moved_encoders_keep_their_options(
