@@ -211,7 +211,7 @@ def test_damage_is_found_said_and_computed_again(
 def test_beyond_the_limit_nothing_is_kept_and_a_line_says_so(
     network, table, photos, store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("MULTIADAPT_CACHE_GB", "1e-7")
+    monkeypatch.setenv("MULTIADAPT_CACHE_GB", "1e-8")
     with caplog.at_level("INFO", "multiadapt"):
         fit(network, table, photos)
     assert parts(store) == []
@@ -223,6 +223,7 @@ def test_what_was_not_used_for_longest_goes_first_and_what_is_in_use_stays(tmp_p
     shelf = store.shelf(ABOUT)
     for seed in range(4):
         shelf.add([bytes([seed]) * 32], inputs(100, seed=seed))
+        shelf.flush()
     old = parts(tmp_path)
     for i, path in enumerate(old):
         os.utime(path, (0, time.time() - 7200 + i))
@@ -249,7 +250,9 @@ def test_many_writers_and_readers_of_one_shelf_agree(tmp_path) -> None:
     def write(turn: int) -> list[Inputs]:
         shelf = Store(tmp_path, 10**9).shelf(ABOUT)
         rows = inputs(*range(1, 9))
-        return [shelf.through(rows, keys_of(rows), lambda x: x) for _ in range(3)]
+        found = [shelf.through(rows, keys_of(rows), lambda x: x) for _ in range(3)]
+        shelf.flush()
+        return found
 
     with ThreadPoolExecutor(8) as pool:
         found = [one for many in pool.map(write, range(8)) for one in many]
@@ -281,6 +284,7 @@ def test_rows_come_back_without_their_padding(lengths, tmp_path) -> None:
     shelf = Store(tmp_path, 10**9).shelf(ABOUT)
     rows = inputs(*lengths)
     first = shelf.through(rows, keys_of(rows), lambda x: x)
+    shelf.flush()
     again = Store(tmp_path, 10**9).shelf(ABOUT).through(rows, keys_of(rows), _never)
     for found in (first, again):
         assert found.count.tolist() == rows.count.tolist()
@@ -323,10 +327,22 @@ def test_texts_of_any_cut_are_read_back_as_they_were_computed(cut, tmp_path) -> 
         return encoder.prefix(some, cut)
 
     first = shelf.through(rows, keys_of(rows), compute)
+    shelf.flush()
     again = shelf.through(rows, keys_of(rows), _never)
     expected = encoder(rows)
     for found in (first, again):
         torch.testing.assert_close(encoder(found).pooled, expected.pooled)
+
+
+def test_many_small_rows_lie_in_one_file_and_large_ones_in_several(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("multiadapt.cache._shelf._BYTES", 10_000)
+    shelf = Store(tmp_path, 10**9).shelf(ABOUT)
+    for seed in range(8):
+        rows = inputs(200, seed=seed)
+        shelf.through(rows, keys_of(rows), lambda x: x)
+    shelf.flush()
+    assert len(parts(tmp_path)) == 2
+    assert shelf.rows == 8
 
 
 # --- the shell
@@ -354,7 +370,10 @@ def _never(inputs: Inputs) -> Inputs:
 
 def test_a_shelf_says_what_it_is_of(tmp_path, caplog) -> None:
     store = Store(tmp_path, 10**9)
-    Shelf(tmp_path / "x", ABOUT, store.take).add([b"k" * 32], inputs(2))
+    shelf = Shelf(tmp_path / "x", ABOUT, store.take)
+    shelf.add([b"k" * 32], inputs(2))
+    assert store.contents() == []
+    shelf.flush()
     (found,) = store.contents()
     assert found["source"] == "somewhere"
     assert found["rows"] == 1

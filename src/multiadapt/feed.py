@@ -109,7 +109,9 @@ class Feed:
             else:
                 self._say_unkept(stream, parts)
                 self._read_only(stream, self._order(stream)[len(parts) :])
-            self._say_stored(stream)
+            if (shelf := self._shelves[stream]) is not None:
+                shelf.flush()
+                self._say_stored(stream, shelf)
 
     def demand(self, how_many: Demand) -> None:
         """CellError naming the rows that lack all their modalities ("one" is demanded), or any ("all").
@@ -180,6 +182,9 @@ class Feed:
                     waiting.append(pool.submit(self._prepared, streams, order[i + len(waiting)]))
                 ready = waiting.pop(0).result()
                 yield self._on_device(ready, rows)
+        for shelf in self._shelves.values():
+            if shelf is not None:
+                shelf.flush()
 
     @property
     def block(self) -> int:
@@ -200,6 +205,8 @@ class Feed:
             deep = self._through(stream, last, _Ready(inputs, keys), shelf)
             vectors = deep.mean(deep.tensors["pooled"])
             found.append(vectors[deep.count > 0].cpu())
+        if shelf is not None:
+            shelf.flush()
         return torch.cat(found)
 
     def _streams_to_read(self) -> list[str]:
@@ -300,14 +307,13 @@ class Feed:
             stream, need, len(self), again, need,
         )  # fmt: skip
 
-    def _say_stored(self, stream: str) -> None:
-        shelf = self._shelves[stream]
-        if shelf is not None and shelf.hits:
+    def _say_stored(self, stream: str, shelf: Shelf) -> None:
+        if shelf.hits:
             _log.info(
                 "%s: the frozen part of %d of %d rows was read from %s",
                 stream, shelf.hits, len(self), shelf.folder,
             )  # fmt: skip
-        if shelf is not None and shelf.refused:
+        if shelf.refused:
             _log.info(
                 "%s: the frozen part of %d of %d rows is not kept for later runs, for the cache is full; "
                 "raise MULTIADAPT_CACHE_GB, or empty it with `multiadapt cache clear`",

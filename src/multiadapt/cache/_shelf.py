@@ -24,6 +24,8 @@ __all__ = ["PART", "Shelf", "told"]
 PART = ".safetensors"
 _ABOUT = "about.json"
 _KEYS, _ITEMS, _CHECKS, _LENGTHS = "#keys", "#items", "#checks", "#lengths"
+_BYTES = 16_000_000
+"""Size of a file: of many small ones, opening would take longer than computing."""
 _log = logging.getLogger("multiadapt")
 
 
@@ -89,6 +91,7 @@ class Shelf:
         self.hits, self.refused = 0, 0
         """Rows that were here when they were asked for, and rows that there was no room for."""
         self._rows: dict[bytes, tuple[_Part, int]] = {}
+        self._waiting: dict[bytes, Inputs] = {}
         for path in sorted(folder.glob(f"*{PART}")):
             self._open(path)
 
@@ -137,7 +140,7 @@ class Shelf:
     def read(self, key: bytes) -> Inputs | None:
         """One row at the cut; None: it is not there, or is damaged and now thrown away."""
         if key not in self._rows:
-            return None
+            return self._waiting.get(key)
         part, row = self._rows[key]
         try:
             found = part.row(row, self.about["cut"])
@@ -148,22 +151,33 @@ class Shelf:
         return found
 
     def add(self, keys: Sequence[bytes | None], inputs: Inputs) -> None:
-        """Keep those rows that have a key and are not there yet, where there is room."""
-        chosen = {key: i for i, key in enumerate(keys) if key and key not in self._rows}
-        if not chosen:
+        """Keep those rows that have a key and are not there yet, where there is room.
+
+        They are written together with others, at the latest by `flush`.
+        """
+        for i, key in enumerate(keys):
+            if not key or key in self._rows or key in self._waiting:
+                continue
+            row = inputs.select(torch.tensor([i]))
+            if not self._take(row.nbytes):
+                self.refused += 1
+                continue
+            self._waiting[key] = row
+        if sum(row.nbytes for row in self._waiting.values()) >= _BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, {}
+        if not waiting:
             return
-        rows = [inputs.select(torch.tensor([i])) for i in chosen.values()]
-        alone = [packed(row) for row in rows]
+        alone = [packed(row) for row in waiting.values()]
         tensors = {name: torch.cat([row[name] for row in alone]) for name in alone[0]}
-        if not self._take(sum(t.nbytes for t in tensors.values())):
-            self.refused += len(chosen)
-            return
-        tensors[_KEYS] = torch.frombuffer(bytearray(b"".join(chosen)), dtype=torch.uint8).view(
-            len(chosen), -1
-        )
-        tensors[_ITEMS] = torch.tensor([row.items for row in rows])
+        keys = torch.frombuffer(bytearray(b"".join(waiting)), dtype=torch.uint8)
+        tensors[_KEYS] = keys.view(len(waiting), -1)
+        tensors[_ITEMS] = torch.tensor([row.items for row in waiting.values()])
         tensors[_CHECKS] = torch.tensor([checksum(row) for row in alone])
-        lengths = [lengths_of(row) for row in rows]
+        lengths = [lengths_of(row) for row in waiting.values()]
         if known := [length for length in lengths if length is not None]:
             tensors[_LENGTHS] = torch.cat(known)
         try:
