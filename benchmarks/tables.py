@@ -86,6 +86,27 @@ def cache() -> str:
     return markdown(rows) + origin(table)
 
 
+def retrieval() -> str:
+    table = read("retrieval.csv")
+    told = {
+        "text to image R@1": "text_to_image_r@1",
+        "R@10": "text_to_image_r@10",
+        "image to text R@1": "image_to_text_r@1",
+        "R@10 ": "image_to_text_r@10",
+    }
+    rows = [
+        {
+            "method": row["method"],
+            "trained": f"{row['trained']:,.0f}",
+            **{name: f"{row[key]:.3f}{interval(row, key)}" for name, key in told.items()},
+            "epochs": f"{row['epochs']:.0f}",
+            "seeds": f"{row['seeds']:.0f}",
+        }
+        for _, row in table.sort_values("text_to_image_r@10", ascending=False).iterrows()
+    ]
+    return markdown(rows) + origin(table)
+
+
 def memory() -> str:
     table = read("memory.csv")
     rows = [
@@ -180,6 +201,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     ),
     "step-time": step_time,
     "cache": cache,
+    "retrieval": retrieval,
     "memory": memory,
     "decode": decode,
     "token-cost": token_cost,
