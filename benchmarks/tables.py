@@ -107,6 +107,26 @@ def retrieval() -> str:
     return markdown(rows) + origin(table)
 
 
+def search() -> str:
+    table = read("search.csv")
+    rows = [
+        {
+            "index": row["kind"],
+            "rows": f"{row['rows']:,}",
+            "recall@10": f"{row['recall_at_10']:.3f}",
+            "one query, ms": f"{row['milliseconds_median']:.2f}",
+            "95th percentile": f"{row['milliseconds_p95']:.2f}",
+            "in one call, ms": f"{row['milliseconds_in_one_call']:.2f}",
+            "build, s": f"{row['build_seconds']:.1f}",
+            "open, s": f"{row['open_seconds']:.2f}",
+            "disk MB": f"{row['disk_mb']:,.0f}",
+            "memory MB": f"{row['memory_mb']:,.0f}",
+        }
+        for _, row in table.iterrows()
+    ]
+    return markdown(rows) + origin(table)
+
+
 def memory() -> str:
     table = read("memory.csv")
     rows = [
@@ -202,6 +222,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "step-time": step_time,
     "cache": cache,
     "retrieval": retrieval,
+    "search": search,
     "memory": memory,
     "decode": decode,
     "token-cost": token_cost,
