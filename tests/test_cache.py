@@ -228,12 +228,44 @@ def test_what_was_not_used_for_longest_goes_first_and_what_is_in_use_stays(tmp_p
     for i, path in enumerate(old):
         os.utime(path, (0, time.time() - 7200 + i))
     size = sum(path.stat().st_size for path in old)
-    Store(tmp_path, size)
+    Store(tmp_path, size).take(0)
     assert parts(tmp_path) == old[2:]
     for path in old[2:]:
         os.utime(path)
-    Store(tmp_path, size // 4)
+    Store(tmp_path, size // 4).take(0)
     assert parts(tmp_path) == old[2:]
+
+
+def test_what_somebody_else_keeps_in_the_folder_stays(tmp_path) -> None:
+    theirs = [tmp_path / "bert" / name for name in ("model.safetensors", "about.json")]
+    theirs[0].parent.mkdir()
+    for path in theirs:
+        path.write_text("theirs")
+        os.utime(path, (0, 0))
+    store = Store(tmp_path, 10_000)
+    shelf = store.shelf(ABOUT)
+    shelf.add([b"k" * 32], inputs(2))
+    shelf.flush()
+    assert [shelf["source"] for shelf in store.contents()] == ["somewhere"]
+    Store(tmp_path, 1).take(0)
+    assert store.clear() > 0
+    assert [path.read_text() for path in theirs] == ["theirs", "theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bert"]
+
+
+def test_a_folder_that_may_only_be_read_is_read(
+    network, table, photos, store, passed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fit(network, table, photos)
+    passed.clear()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert same(first, fit(network, table, photos))
+    assert sum(passed) == 0
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning_alone(

@@ -241,8 +241,10 @@ class Feed:
 
     def _shelf(self, stream: str, cut: int, start: int = 0) -> Shelf | None:
         """Where the stream's frozen part from `start` to `cut` is kept on the disk; None: nowhere."""
+        if self.store is None or cut == start or stream in self.given:
+            return None
         about = self.encoders[stream].about()
-        if self.store is None or about is None or cut == start or stream in self.given:
+        if about is None:
             return None
         own = {"start": start, "cut": cut, "device": self.device.type, "torch": torch.__version__}
         return self.store.shelf({**about, **own})

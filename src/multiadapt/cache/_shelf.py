@@ -5,6 +5,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -19,10 +20,11 @@ from torch import Tensor
 from multiadapt.cache._rows import TOKENS, checksum, lengths_of, packed, unpacked
 from multiadapt.types import Inputs
 
-__all__ = ["PART", "Shelf", "told"]
+__all__ = ["ABOUT", "DRAFT", "PART", "Shelf", "discard", "told"]
 
-PART = ".safetensors"
-_ABOUT = "about.json"
+PART = ".frozen"
+"""A name of its own for files of safetensors: what is thrown away must never be somebody's network."""
+DRAFT, ABOUT = ".draft", "about.json"
 _KEYS, _ITEMS, _CHECKS, _LENGTHS = "#keys", "#items", "#checks", "#lengths"
 _BYTES = 16_000_000
 """Size of a file: of many small ones, opening would take longer than computing."""
@@ -63,7 +65,8 @@ class _Part:
         """None: its bytes are not those that were written."""
         if not self.used:
             self.used = True
-            os.utime(self.path)
+            with suppress(PermissionError):  # of a folder that others keep
+                os.utime(self.path)
         start, end = self.starts[row], self.starts[row + 1]
         found = {name: self._slice(name, start, end) for name in self.names}
         if checksum(found) != self.checks[row]:
@@ -92,6 +95,7 @@ class Shelf:
         """Rows that were here when they were asked for, and rows that there was no room for."""
         self._rows: dict[bytes, tuple[_Part, int]] = {}
         self._waiting: dict[bytes, Inputs] = {}
+        self._waiting_bytes = 0
         for path in sorted(folder.glob(f"*{PART}")):
             self._open(path)
 
@@ -163,12 +167,13 @@ class Shelf:
                 self.refused += 1
                 continue
             self._waiting[key] = row
-        if sum(row.nbytes for row in self._waiting.values()) >= _BYTES:
+            self._waiting_bytes += row.nbytes
+        if self._waiting_bytes >= _BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what waits."""
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
         if not waiting:
             return
         alone = [packed(row) for row in waiting.values()]
@@ -189,10 +194,10 @@ class Shelf:
     def _written(self, tensors: dict[str, Tensor]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{uuid.uuid4().hex}{PART}"
-        draft = path.with_suffix(".draft")
-        if not (self.folder / _ABOUT).exists():
+        draft = path.with_suffix(DRAFT)
+        if not (self.folder / ABOUT).exists():
             draft.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
-            draft.replace(self.folder / _ABOUT)
+            draft.replace(self.folder / ABOUT)
         save_file({n: t.contiguous() for n, t in tensors.items()}, draft)
         draft.replace(path)
         return path
@@ -202,7 +207,7 @@ class Shelf:
             part, keys = _Part.open(path)
         except (OSError, SafetensorError, KeyError) as error:
             _log.warning("a damaged file of the cache is thrown away: %s (%s)", path, error)
-            path.unlink(missing_ok=True)
+            discard(path)
             return
         for row, key in enumerate(keys):
             self._rows.setdefault(key, (part, row))
@@ -211,12 +216,18 @@ class Shelf:
         self._rows = {key: place for key, place in self._rows.items() if place[0] is not part}
         if part.path.exists():
             _log.warning("a damaged file of the cache is thrown away: %s", part.path)
-            part.path.unlink(missing_ok=True)
+            discard(part.path)
+
+
+def discard(path: Path) -> None:
+    """Throw a file away, where that is allowed."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def told(folder: Path) -> dict[str, Any]:
     """What a shelf says that it is of; nothing where it does not."""
     try:
-        return json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        return json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from multiadapt.cache._shelf import PART, Shelf, told
+from multiadapt.cache._shelf import ABOUT, DRAFT, PART, Shelf, discard, told
 from multiadapt.errors import SpecError
 
 __all__ = ["Store"]
@@ -29,10 +29,8 @@ class Store:
     folder: Path
     limit: int
     """Bytes. Nothing is kept beyond them; what was kept is not thrown away for it while a run goes on."""
-    _held: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._held = self._eased()
+    _held: int | None = field(default=None, init=False)
+    """Bytes; None until something is to be kept, for most tables are only read."""
 
     @staticmethod
     def usual() -> "Store | None":
@@ -53,19 +51,24 @@ class Store:
         return Shelf(self.folder / name, about, self.take)
 
     def take(self, size: int) -> bool:
-        """Whether so many bytes more may be kept; they count then."""
+        """Whether so many bytes more may be kept; they count then. The first call makes room."""
+        if self._held is None:
+            self._held = self._eased()
         if self._held + size > self.limit:
             return False
         self._held += size
         return True
 
     def clear(self) -> int:
-        """Throw everything away; the bytes that were held."""
-        size = sum(size for _, size, _ in self._parts())
-        for folder in {path.parent for path, _, _ in self._parts()}:
-            shutil.rmtree(folder, ignore_errors=True)
-        self._held = 0
-        return size
+        """Throw away what is held, and nothing else that lies in the folder; the bytes that were held."""
+        parts = self._parts()
+        for folder in {path.parent for path, _, _ in parts}:
+            for own in (*folder.glob(f"*{PART}"), *folder.glob(f"*{DRAFT}"), folder / ABOUT):
+                discard(own)
+            with suppress(OSError):  # something of somebody else's is in it
+                folder.rmdir()
+        self._held = None
+        return sum(size for _, size, _ in parts)
 
     def contents(self) -> list[dict[str, str | int | float]]:
         """What each shelf is of, its rows and bytes, and the seconds since it was used."""
@@ -102,7 +105,7 @@ class Store:
         for path, size, used in parts:
             if held <= _EASED * self.limit or time.time() - used < _RECENT:
                 break
-            path.unlink(missing_ok=True)
+            discard(path)
             held -= size
         return held
 
