@@ -49,117 +49,84 @@ def _method(row: pd.Series, metric: str) -> dict[str, str]:
     }
 
 
-def step_time() -> str:
-    table = read("step_time.csv")
+def listed(file: str, columns: Mapping[str, str], by: str | None = None) -> str:
+    """A row for each of the CSV's, its columns as forms of the CSV's; `by`: the largest of it first."""
+    table = read(file)
+    told = table if by is None else table.sort_values(by, ascending=False)
     rows = [
-        {
-            "variant": row["variant"],
-            "batch": f"{row['batch']}",
-            "multiadapt, ms": f"{row['ours_ms']:.1f}",
-            "by hand, ms": f"{row['by_hand_ms']:.1f}",
-            "ratio of a step": f"{row['step_ratio']:.3f}{interval(row, 'step_ratio')}",
-            "ratio of an epoch": f"{row['epoch_ratio']:.3f}",
-            "steps": f"{row['steps']}",
-            "load": f"{row['load']:.1f}",
-        }
-        for _, row in table.iterrows()
+        {name: form.format(**row) for name, form in columns.items()}
+        for row in told.to_dict("records")
     ]
     return markdown(rows) + origin(table)
 
 
-def cache() -> str:
-    table = read("cache.csv")
-    rows = [
-        {
-            "variant": row["variant"],
-            "without, s": f"{row['off_s']:.1f}",
-            "first run, s": f"{row['first_s']:.1f}",
-            "later run, s": f"{row['later_s']:.1f}",
-            "without / first": f"{row['off_over_first']:.2f}",
-            "without / later": f"{row['off_over_later']:.2f}",
-            "MB kept": f"{row['mb']:.0f}",
-            "turns": f"{row['turns']}",
-            "load": f"{row['load']:.1f}",
-        }
-        for _, row in table.iterrows()
-    ]
-    return markdown(rows) + origin(table)
+def between(name: str, form: str = ".3f") -> str:
+    """The form of a number with its interval."""
+    return f"{{{name}:{form}}} [{{{name}_low:{form}}}, {{{name}_high:{form}}}]"
 
 
-def retrieval() -> str:
-    table = read("retrieval.csv")
-    told = {
-        "text to image R@1": "text_to_image_r@1",
-        "R@10": "text_to_image_r@10",
-        "image to text R@1": "image_to_text_r@1",
-        "R@10 ": "image_to_text_r@10",
-    }
-    rows = [
-        {
-            "method": row["method"],
-            "trained": f"{row['trained']:,.0f}",
-            **{name: f"{row[key]:.3f}{interval(row, key)}" for name, key in told.items()},
-            "epochs": f"{row['epochs']:.0f}",
-            "seeds": f"{row['seeds']:.0f}",
-        }
-        for _, row in table.sort_values("text_to_image_r@10", ascending=False).iterrows()
-    ]
-    return markdown(rows) + origin(table)
-
-
-def search() -> str:
-    table = read("search.csv")
-    rows = [
-        {
-            "index": row["kind"],
-            "rows": f"{row['rows']:,}",
-            "recall@10": f"{row['recall_at_10']:.3f}",
-            "one query, ms": f"{row['milliseconds_median']:.2f}",
-            "95th percentile": f"{row['milliseconds_p95']:.2f}",
-            "in one call, ms": f"{row['milliseconds_in_one_call']:.2f}",
-            "build, s": f"{row['build_seconds']:.1f}",
-            "open, s": f"{row['open_seconds']:.2f}",
-            "disk MB": f"{row['disk_mb']:,.0f}",
-            "memory MB": f"{row['memory_mb']:,.0f}",
-        }
-        for _, row in table.iterrows()
-    ]
-    return markdown(rows) + origin(table)
-
-
-def memory() -> str:
-    table = read("memory.csv")
-    rows = [
-        {
-            "variant": row["variant"],
-            "batch": f"{row['batch']}",
-            "step, MB": f"{row['step_mb']:.0f}",
-            "of Full": f"{row['step_percent_of_full']:.0f} %",
-            "prefix kept, MB": f"{row['kept_mb']:.0f}",
-            "prefix kept, of Full": f"{row['kept_percent_of_full']:.0f} %",
-            "with the weights, of Full": f"{row['process_percent_of_full']:.0f} %",
-            "the paper": f"{row['paper_percent_of_full']:g} %",
-        }
-        for _, row in table.iterrows()
-    ]
-    return markdown(rows) + origin(table)
-
-
-def decode() -> str:
-    table = read("decode.csv")
-    rows = [
-        {
-            "pictures": row["dataset"],
-            "to pixels": f"{row['pixels']}",
-            "threads": f"{row['reader_threads']}",
-            "multiadapt, a CPU second": f"{row['multiadapt_per_cpu_second']:.0f}",
-            "bare, a CPU second": f"{row['bare_per_cpu_second']:.0f}",
-            "ratio": f"{row['ratio']:.2f}{interval(row, 'ratio', '.2f')}",
-            "load": f"{row['load']:.1f}",
-        }
-        for _, row in table.iterrows()
-    ]
-    return markdown(rows) + origin(table)
+STEP_TIME = {
+    "variant": "{variant}",
+    "batch": "{batch}",
+    "multiadapt, ms": "{ours_ms:.1f}",
+    "by hand, ms": "{by_hand_ms:.1f}",
+    "ratio of a step": between("step_ratio"),
+    "ratio of an epoch": "{epoch_ratio:.3f}",
+    "steps": "{steps}",
+    "load": "{load:.1f}",
+}
+CACHE = {
+    "variant": "{variant}",
+    "without, s": "{off_s:.1f}",
+    "first run, s": "{first_s:.1f}",
+    "later run, s": "{later_s:.1f}",
+    "without / first": "{off_over_first:.2f}",
+    "without / later": "{off_over_later:.2f}",
+    "MB kept": "{mb:.0f}",
+    "turns": "{turns}",
+    "load": "{load:.1f}",
+}
+RETRIEVAL = {
+    "method": "{method}",
+    "trained": "{trained:,.0f}",
+    "text to image R@1": between("text_to_image_r@1"),
+    "R@10": between("text_to_image_r@10"),
+    "image to text R@1": between("image_to_text_r@1"),
+    "R@10 ": between("image_to_text_r@10"),
+    "epochs": "{epochs:.0f}",
+    "seeds": "{seeds:.0f}",
+}
+MEMORY = {
+    "variant": "{variant}",
+    "batch": "{batch}",
+    "step, MB": "{step_mb:.0f}",
+    "of Full": "{step_percent_of_full:.0f} %",
+    "prefix kept, MB": "{kept_mb:.0f}",
+    "prefix kept, of Full": "{kept_percent_of_full:.0f} %",
+    "with the weights, of Full": "{process_percent_of_full:.0f} %",
+    "the paper": "{paper_percent_of_full:g} %",
+}
+DECODE = {
+    "pictures": "{dataset}",
+    "to pixels": "{pixels}",
+    "threads": "{reader_threads}",
+    "multiadapt, a CPU second": "{multiadapt_per_cpu_second:.0f}",
+    "bare, a CPU second": "{bare_per_cpu_second:.0f}",
+    "ratio": between("ratio", ".2f"),
+    "load": "{load:.1f}",
+}
+SEARCH = {
+    "index": "{kind}",
+    "rows": "{rows:,}",
+    "recall@10": "{recall_at_10:.3f}",
+    "one query, ms": "{milliseconds_median:.2f}",
+    "95th percentile": "{milliseconds_p95:.2f}",
+    "in one call, ms": "{milliseconds_in_one_call:.2f}",
+    "build, s": "{build_seconds:.1f}",
+    "open, s": "{open_seconds:.2f}",
+    "disk MB": "{disk_mb:,.0f}",
+    "memory MB": "{memory_mb:,.0f}",
+}
 
 
 def token_cost() -> str:
@@ -219,12 +186,12 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "houses-starter": lambda: compared(
         "houses_starter.csv", "r2_log", zipcode="without", trunk="resnet18-trunk"
     ),
-    "step-time": step_time,
-    "cache": cache,
-    "retrieval": retrieval,
-    "search": search,
-    "memory": memory,
-    "decode": decode,
+    "step-time": lambda: listed("step_time.csv", STEP_TIME),
+    "cache": lambda: listed("cache.csv", CACHE),
+    "retrieval": lambda: listed("retrieval.csv", RETRIEVAL, by="text_to_image_r@10"),
+    "search": lambda: listed("search.csv", SEARCH),
+    "memory": lambda: listed("memory.csv", MEMORY),
+    "decode": lambda: listed("decode.csv", DECODE),
     "token-cost": token_cost,
 }
 
