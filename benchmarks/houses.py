@@ -52,6 +52,7 @@ METHODS: dict[str, tuple[Method, Training]] = {
     "ti-adapter embedding": (TIAdapter(ImageBranch("embedding")), RECIPE),
     "ti-adapter bc1": (TIAdapter(ImageBranch("bc1")), RECIPE),
     "ti-adapter bc2": (TIAdapter(ImageBranch("bc2")), RECIPE),
+    "ti-adapter bc3": (TIAdapter(ImageBranch("bc3")), RECIPE),
     "full": (Full(), RECIPE.with_params(learning_rate=1e-4)),
     "full + tabular adapter": (Full(Bottleneck()), RECIPE.with_params(learning_rate=1e-4)),
 }
@@ -83,6 +84,8 @@ def estimator(
 
 def work(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     asked = given.methods.split(",") if given.methods else list(METHODS)
+    if unknown := [name for name in asked if name not in METHODS]:
+        raise SystemExit(f"methods must be among {list(METHODS)}, got {unknown}")
     for zipcode in (False, True):
         table = read(given.data, zipcode=zipcode)
         design = Design(LABEL, folds=FOLDS, root=given.data / "houses")
