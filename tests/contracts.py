@@ -3,6 +3,7 @@
 `batch` makes inputs at cut 0 from the number of items of each row.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from multiadapt.attach import Adapter, attach
 from multiadapt.encoders._base import Encoder
+from multiadapt.encoders._pretrained import PretrainedEncoder
+from multiadapt.mixing import Corrections, Share, listen, mixed
 from multiadapt.types import Inputs, Site
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "Change",
     "cuts_give_the_whole_pass",
     "guests_see_and_are_not_seen",
+    "models_pass_together",
     "shake",
     "sites_are_live",
 ]
@@ -119,3 +123,33 @@ def nobody_has_a_place(encoder: Encoder, inputs: Inputs, guests: Float[Tensor, "
     swapped = replace(inputs, tensors={**inputs.tensors, "state": state[:, order]})
     found = [encoder(given, guests).guests for given in (inputs, swapped)]
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def models_pass_together(encoder: Encoder, batch: Batch) -> bool:
+    """Items of two models, adapted at every place, are in one pass what they are alone; False: the network
+    does not allow that, and it was noticed."""
+    encoder = copy.deepcopy(encoder)  # others must not meet the listeners
+    assert isinstance(encoder, PretrainedEncoder)
+    inner = [site for site in encoder.sites() if site.role != "pooled"]
+    listen(encoder, inner)
+    inputs = batch(1, 1, 1)
+    own: list[Corrections] = []
+    for scale in (1.0, 0.8):
+        changes = {site: Change(site) for site in inner}
+        for change in changes.values():
+            change.factor.mul_(scale)
+        own.append(Corrections(encoder, changes))
+    with mixed([Share(own[0], 1), Share(own[1], 2)]) as passing:
+        found = encoder.walk(inputs).pooled
+    if passing.apart:
+        return False
+    for corrections, rows in zip(own, ([0], [1, 2]), strict=True):
+        alone = {}
+        for name, one in (("own", corrections), ("other", own[corrections is own[0]])):
+            with mixed([Share(one, len(rows))]):
+                alone[name] = encoder.walk(inputs.select(torch.tensor(rows))).pooled
+        # Another number of items or tokens is another order of additions, no more.
+        torch.testing.assert_close(found[rows], alone["own"], rtol=1e-4, atol=1e-4)
+        assert (found[rows] - alone["other"]).abs().max() > 1e-2
+    return True

@@ -14,6 +14,7 @@ from contracts import (
     Change,
     cuts_give_the_whole_pass,
     guests_see_and_are_not_seen,
+    models_pass_together,
     shake,
     sites_are_live,
 )
@@ -330,3 +331,7 @@ def test_an_image_network_is_no_audio_encoder(tmp_path: Path) -> None:
     transformers.ViTConfig().save_pretrained(tmp_path)
     with pytest.raises(EncoderError, match=r"type 'vit', .* adapted as audio encoder; .*hubert"):
         AudioEncoder(str(tmp_path)).open("classification")
+
+
+def test_items_of_several_models_pass_together(encoder: Encoder) -> None:
+    assert models_pass_together(encoder, partial(batch, encoder))

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,13 +16,26 @@ from shell import call
 from tiny import make_network
 from tiny_text import TINY, WORDS, make_text_network
 
-from multiadapt import Frozen, ImageEncoder, MultimodalClassifier, TextEncoder, TIAdapter, Training
+from multiadapt import (
+    Frozen,
+    ImageEncoder,
+    MultimodalClassifier,
+    TabularEncoder,
+    TextEncoder,
+    TIAdapter,
+    Training,
+)
 from multiadapt.cache import Shelf, Store, keys_of
 from multiadapt.cache._shelf import PART
+from multiadapt.data import batches
+from multiadapt.data.images import read_image
+from multiadapt.encoders._base import Encoder
+from multiadapt.encoders._in_context import InContext
 from multiadapt.encoders._pretrained import Backbone, PretrainedEncoder
-from multiadapt.errors import SpecError
+from multiadapt.errors import CellError, SpecError
+from multiadapt.learning import learned
 from multiadapt.methods._image_branch import ImageBranch
-from multiadapt.types import Column, Inputs, Stream
+from multiadapt.types import Column, Inputs, Labels, Stream
 
 COLUMNS = {"size": "numeric", "front": "image"}
 SHORT = Training(epochs=2, batch_size=16)
@@ -53,10 +68,12 @@ def fit(
     network: Path, table: pd.DataFrame, photos: Path, **options: object
 ) -> MultimodalClassifier:
     method = options.pop("method", TIAdapter(ImageBranch("bc1")))
+    image = ImageEncoder(str(network), size=options.pop("size", None))  # type: ignore[arg-type]
     model = MultimodalClassifier(
         method,  # type: ignore[arg-type]
-        encoders={"image": ImageEncoder(str(network)), "tabular": "mlp"},
-        training=SHORT, column_types=COLUMNS, device="cpu", verbose=False,  # type: ignore[arg-type]
+        encoders={"image": image, "tabular": "mlp"},
+        max_files=options.pop("max_files", 8), memory=options.pop("memory", 4.0),
+        training=options.pop("training", SHORT), column_types=COLUMNS, device="cpu", verbose=False,  # type: ignore[arg-type]
     )  # fmt: skip
     return model.fit(table[["size", "front", "kind"]], label="kind", root=photos, **options)  # type: ignore[arg-type]
 
@@ -84,6 +101,20 @@ def inputs(*lengths: int, seed: int = 0) -> Inputs:
         {"state": torch.randn(*mask.shape, 3, generator=dice) * mask[..., None], "mask": mask},
         count,
         1,
+    )
+
+
+def taken(
+    shelf: Shelf,
+    rows: Inputs,
+    compute: Callable[[Inputs], Inputs] = lambda rows: rows,
+    keys: list[bytes | None] | None = None,
+) -> Inputs:
+    """What a shelf says of rows that are all at hand."""
+    return shelf.through(
+        keys_of(rows) if keys is None else keys,
+        lambda places: rows.select(torch.tensor(places)),
+        compute,
     )
 
 
@@ -142,8 +173,6 @@ def test_other_weights_structures_and_cuts_are_computed_anew(
 def test_a_picture_that_changes_under_its_name_is_another(
     network, table, store, passed, tmp_path, photos
 ) -> None:
-    import shutil
-
     root = tmp_path / "copy"
     shutil.copytree(photos, root)
     fit(network, table, root)
@@ -158,6 +187,22 @@ def test_a_broken_off_run_goes_on_to_the_same_bits(network, table, photos, store
     fit(network, table, photos, time_limit=0.0, resume=file)
     resumed = fit(network, table, photos, resume=file)
     assert same(resumed, fit(network, table, photos))
+
+
+def test_a_run_too_large_for_memory_is_broken_off_and_reads_what_it_had_computed(
+    network, table, photos, store, passed, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiadapt.feed.BLOCK", 8)
+    bare = {"memory": 0.0, "training": SHORT.with_params(normalize=False)}
+    fit(network, table, photos, time_limit=0.0, resume=tmp_path / "run", **bare)
+    begun = sum(passed)
+    passed.clear()
+    resumed = fit(network, table, photos, resume=tmp_path / "run", **bare)
+    pictures = len({(photos / name).read_bytes() for name in table["front"]})
+    assert 0 < begun < pictures
+    assert begun + sum(passed) <= pictures
+    monkeypatch.setenv("MULTIADAPT_CACHE", str(tmp_path / "another"))
+    assert same(resumed, fit(network, table, photos, **bare))
 
 
 def test_it_says_what_was_read_and_nothing_on_the_first_run(
@@ -180,6 +225,136 @@ def test_holes_and_equal_pictures_cost_nothing(network, table, photos, store, pa
     assert same(first, fit(network, holed, photos))
     assert sum(passed) == 0
     assert max(shelf["rows"] for shelf in Store.usual().contents()) == 40  # type: ignore[union-attr]
+
+
+def test_what_is_kept_is_not_even_decoded(
+    network, table, photos, store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fit(network, table, photos)
+    read: list[object] = []
+    decode = batches.read_image
+    monkeypatch.setattr(
+        batches, "read_image", lambda part, root, least: read.append(part) or decode(part, root)
+    )
+    assert same(first, fit(network, table, photos))
+    assert read == []
+
+
+def test_cells_of_bytes_and_arrays_are_known_as_files_are(
+    network, table, photos, store, passed
+) -> None:
+    held = table.assign(front=[(photos / name).read_bytes() for name in table["front"]])
+    fit(network, held, photos)
+    passed.clear()
+    fit(network, held, photos)
+    assert sum(passed) == 0
+    arrays = table.assign(front=[read_image(name, photos) for name in table["front"]])
+    fit(network, arrays, photos)
+    assert sum(passed) == len(table)
+    passed.clear()
+    fit(network, arrays, photos)
+    assert sum(passed) == 0
+
+
+def test_another_preparation_is_another_row(network, table, photos, store, passed) -> None:
+    fit(network, table, photos)
+    passed.clear()
+    fit(network, table, photos, size=24)
+    assert sum(passed) >= len(table)
+
+
+def test_a_file_that_is_written_while_it_is_read_is_not_kept_by_its_bytes(
+    network, table, photos, store, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, decode = tmp_path / "copy", batches.read_image
+    shutil.copytree(photos, root)
+    old = {name: (root / name).read_bytes() for name in table["front"]}
+
+    def written(part: str, root: Path, least: int) -> np.ndarray:
+        (root / part).write_bytes(old[table["front"].iloc[0]])  # after it was hashed
+        return decode(part, root)
+
+    monkeypatch.setattr(batches, "read_image", written)
+    fit(network, table, root)
+    monkeypatch.setattr(batches, "read_image", decode)
+    for name, held in old.items():
+        (root / name).write_bytes(held)
+    again = fit(network, table, root)
+    monkeypatch.setenv("MULTIADAPT_CACHE", "off")
+    np.testing.assert_allclose(losses(again), losses(fit(network, table, root)), rtol=1e-5)
+
+
+def test_a_cell_of_too_many_files_is_refused_though_each_is_kept(
+    network, table, photos, store
+) -> None:
+    pairs = table.assign(front=table["front"] + ";" + table["back"])
+    fit(network, pairs, photos)
+    with pytest.raises(CellError, match="at most 1 files, got 2"):
+        fit(network, pairs, photos, max_files=1)
+
+
+def test_half_precision_takes_half_the_room_and_counts_from_the_first_run_on(
+    network, table, photos, store, monkeypatch: pytest.MonkeyPatch, passed
+) -> None:
+    whole = fit(network, table, photos)
+    room = sum(path.stat().st_size for path in parts(store))
+    monkeypatch.setenv("MULTIADAPT_CACHE_DTYPE", "float16")
+    passed.clear()
+    first = fit(network, table, photos)
+    assert sum(passed) >= len(table)
+    assert sum(path.stat().st_size for path in parts(store)) < 1.6 * room
+    np.testing.assert_allclose(losses(first), losses(whole), rtol=1e-3)
+    assert losses(first) != losses(whole)
+    assert same(first, fit(network, table, photos))
+
+
+def test_a_number_beyond_half_precision_is_not_rounded(tmp_path) -> None:
+    rows = inputs(3, 2)
+    rows.tensors["state"][0, 0] = 1e6
+    shelf = Store(tmp_path, 10**9, "float16").shelf(ABOUT)
+    found = taken(shelf, rows)
+    assert torch.equal(found.tensors["state"][0], rows.tensors["state"][0])
+    assert shelf.beyond == 1
+    shelf.flush()
+    assert shelf.rows == 1
+
+
+def test_a_precision_must_be_one_of_two(store, monkeypatch) -> None:
+    monkeypatch.setenv("MULTIADAPT_CACHE_DTYPE", "bfloat16")
+    with pytest.raises(SpecError, match=r"float32.*float16.*'bfloat16'"):
+        Store.usual()
+
+
+def tabular(table: pd.DataFrame, y: np.ndarray, seed: int = 0, groups: object = None) -> Encoder:
+    """An in-context encoder that has learned these rows, with the inputs that it gave as `given`."""
+    columns = tuple(Column(str(name), "numeric", "") for name in table)
+    spec = TabularEncoder(members=2, folds=2)
+    encoder = spec.build(Stream("tabular", "tabular", columns), spec.open("classification"), "n")
+    labels = Labels("classification", y, 2, groups, None)  # type: ignore[arg-type]
+    encoder.given = learned(encoder, table, labels, seed, Store.usual())  # type: ignore[assignment]
+    return encoder
+
+
+def test_what_an_in_context_encoder_learned_is_read_back_to_the_same_bits(
+    store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(24, 3)), columns=[*"abc"])
+    y = (table["a"] > 0).to_numpy().astype(int)
+    first = tabular(table, y)
+    with monkeypatch.context() as patched:
+        patched.setattr(InContext, "learn", _never)
+        again = tabular(table, y)
+        for other in ({"seed": 1}, {"y": 1 - y}, {"groups": np.arange(24) // 2}):
+            with pytest.raises(AssertionError):
+                tabular(table, **{"y": y, **other})  # type: ignore[arg-type]
+        with pytest.raises(AssertionError):
+            tabular(table + 1, y)
+    one, other = first.given, again.given
+    assert torch.equal(one.tensors["pooled"], other.tensors["pooled"])  # type: ignore[union-attr]
+    new = first.prepare(table.iloc[:5] / 2)
+    assert torch.equal(
+        first.prefix(new, 1).tensors["pooled"], again.prefix(new, 1).tensors["pooled"]
+    )
 
 
 # --- damage, limits, other processes
@@ -282,7 +457,7 @@ def test_many_writers_and_readers_of_one_shelf_agree(tmp_path) -> None:
     def write(turn: int) -> list[Inputs]:
         shelf = Store(tmp_path, 10**9).shelf(ABOUT)
         rows = inputs(*range(1, 9))
-        found = [shelf.through(rows, keys_of(rows), lambda x: x) for _ in range(3)]
+        found = [taken(shelf, rows) for _ in range(3)]
         shelf.flush()
         return found
 
@@ -315,9 +490,9 @@ def test_it_can_be_off(monkeypatch) -> None:
 def test_rows_come_back_without_their_padding(lengths, tmp_path) -> None:
     shelf = Store(tmp_path, 10**9).shelf(ABOUT)
     rows = inputs(*lengths)
-    first = shelf.through(rows, keys_of(rows), lambda x: x)
+    first = taken(shelf, rows)
     shelf.flush()
-    again = Store(tmp_path, 10**9).shelf(ABOUT).through(rows, keys_of(rows), _never)
+    again = taken(Store(tmp_path, 10**9).shelf(ABOUT), rows, _never)
     for found in (first, again):
         assert found.count.tolist() == rows.count.tolist()
         assert torch.equal(found.tensors["mask"], rows.tensors["mask"])
@@ -326,7 +501,7 @@ def test_rows_come_back_without_their_padding(lengths, tmp_path) -> None:
 
 def test_rows_without_any_item_are_asked_for_whole(tmp_path) -> None:
     shelf = Store(tmp_path, 10**9).shelf(ABOUT)
-    found = shelf.through(inputs(0, 0), [None, None], lambda x: x)
+    found = taken(shelf, inputs(0, 0), keys=[None, None])
     assert found.count.tolist() == [0, 0]
 
 
@@ -358,9 +533,9 @@ def test_texts_of_any_cut_are_read_back_as_they_were_computed(cut, tmp_path) -> 
     def compute(some: Inputs) -> Inputs:
         return encoder.prefix(some, cut)
 
-    first = shelf.through(rows, keys_of(rows), compute)
+    first = taken(shelf, rows, compute)
     shelf.flush()
-    again = shelf.through(rows, keys_of(rows), _never)
+    again = taken(shelf, rows, _never)
     expected = encoder(rows)
     for found in (first, again):
         torch.testing.assert_close(encoder(found).pooled, expected.pooled)
@@ -371,7 +546,7 @@ def test_many_small_rows_lie_in_one_file_and_large_ones_in_several(tmp_path, mon
     shelf = Store(tmp_path, 10**9).shelf(ABOUT)
     for seed in range(8):
         rows = inputs(200, seed=seed)
-        shelf.through(rows, keys_of(rows), lambda x: x)
+        taken(shelf, rows)
     shelf.flush()
     assert len(parts(tmp_path)) == 2
     assert shelf.rows == 8
@@ -396,7 +571,7 @@ def test_the_shell_says_where_it_is_off(monkeypatch) -> None:
     assert call("cache", "info").stdout == "the cache is off\n"
 
 
-def _never(inputs: Inputs) -> Inputs:
+def _never(*_: object) -> Inputs:
     raise AssertionError("it was kept")
 
 

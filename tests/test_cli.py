@@ -655,6 +655,22 @@ def test_rows_of_vectors_are_counted_in_the_whole_table(
     assert pd.read_parquet(out)["row"].tolist() == expected != list(range(len(expected)))
 
 
+def test_vectors_of_pairs_are_made_part_by_part(
+    retriever: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Parts without a row that was asked for included."""
+    words = ["embed", *retriever, "--side", "query", "--keep", "words"]
+    last = pd.read_csv(retriever[1])["words"].iloc[-1]
+    call(*words, "--out", tmp_path / "one.parquet", "--chunk", 5, "--where", f"words={last}")
+    call(*words, "--out", tmp_path / "all.parquet", "--chunk", 7)
+    one, every = (pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("one", "all"))
+    assert one["words"].tolist() == [last]
+    assert len(every) == 24
+    np.testing.assert_allclose(one["vector"].iloc[0], every["vector"].iloc[-1], atol=1e-5)
+    done = call(*words, "--out", tmp_path / "o.parquet", "--stream", "words", code=2)
+    assert "a vector of a retriever has no use for --stream" in done.output
+
+
 def test_names_in_an_index_never_hide_a_cell(
     retriever: tuple[Path, Path], photos: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from squares import COLOURS, make_squares, squares
 from tiny_clip import make_clip
 
 from multiadapt import Captioner, QuestionAnswerer
+from multiadapt.cli._chunks import Chunks
 
 SMALL = ["--set", "training.epochs=2", "--set", "training.batch_size=8", "--set", "adapter.r=4"]
 BLIP = ["--backbone", "random:blip-tiny", "--device", "cpu"]
@@ -95,6 +96,22 @@ def test_a_table_is_told_in_order_and_as_in_python(
         shop / "table.csv", how="beam", beams=1, max_length=5
     )
     assert found["prediction"].tolist() == expected.tolist()
+
+
+def test_texts_that_were_broken_off_continue_with_the_same_draws(
+    captioner: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    how = ["--how", "nucleus", "--max-length", 5, "--chunk", 10, "--device", "cpu"]
+    words = ["caption", captioner, shop / "table.csv", *how]
+    call(*words, "--out", whole)
+    write = Chunks.append
+    with monkeypatch.context() as patched:
+        patched.setattr(Chunks, "append", lambda s, *a: 1 / 0 if s.rows else write(s, *a))
+        with pytest.raises(ZeroDivisionError):
+            call(*words, "--out", out)
+    assert "continuing after 10 rows" in call(*words, "--out", out).stderr
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_kept_columns_stand_beside(answerer: Path, shop: Path, tmp_path: Path) -> None:

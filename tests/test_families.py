@@ -1,5 +1,6 @@
 """What every family of image networks promises, on tiny networks of the real architectures."""
 
+import copy
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from contracts import (
     Change,
     cuts_give_the_whole_pass,
     guests_see_and_are_not_seen,
+    models_pass_together,
     shake,
     sites_are_live,
 )
 from torch import Tensor
 
-from multiadapt.attach import attach
+from multiadapt.adapters.conv_bottleneck import ConvBottleneck
+from multiadapt.attach import attach, resting
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._families._base import families
 from multiadapt.encoders.image import ImageEncoder
@@ -196,6 +199,25 @@ def test_an_adapter_is_live_from_its_own_cut_and_gets_gradient(encoder: Encoder)
         assert adapter.factor.grad is not None, site.key
         assert adapter.factor.grad.abs().sum() > 0, site.key
         assert all(torch.equal(t, kept[k]) for k, t in state.tensors.items()), site.key
+
+
+def test_a_map_is_kept_as_the_first_adapted_block_said_it_and_then_corrected(
+    encoder: Encoder,
+) -> None:
+    encoder = copy.deepcopy(encoder)  # of this test alone
+    sites = [s for s in encoder.sites() if s.role == "block"]
+    encoder.receive(ConvBottleneck(r=2, init="normal").build(sites))
+    maps = sites[0].layout == "map"
+    assert [encoder.cut_for([s], []) for s in sites] == [s.block + maps for s in sites]
+    inputs = batch(encoder, 1, 0, 2)
+    kept = encoder.prefix(inputs, encoder.cut_for(sites, []))
+    whole, found = encoder(inputs), encoder(kept)
+    torch.testing.assert_close(
+        (found.x, found.pooled), (whole.x, whole.pooled), rtol=1e-4, atol=1e-4
+    )
+    with resting():
+        change = (encoder(kept).pooled - found.pooled).abs().max()
+    assert bool(change > 1e-3) == maps
 
 
 def test_frozen_stays_frozen(encoder: Encoder) -> None:
@@ -381,3 +403,7 @@ def test_an_unknown_type_lists_the_known_ones(tmp_path: Path) -> None:
     transformers.SwinConfig().save_pretrained(tmp_path)
     with pytest.raises(EncoderError, match=r"type 'swin', which cannot.*clip, .*resnet.*vit"):
         ImageEncoder(str(tmp_path)).open("classification")
+
+
+def test_items_of_several_models_pass_together(encoder: Encoder) -> None:
+    assert models_pass_together(encoder, partial(batch, encoder))

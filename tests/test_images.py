@@ -167,6 +167,42 @@ def test_one_pixel_is_an_image(tmp_path):
     assert read("a.jpg", tmp_path)[0].shape == (1, 1, 3)
 
 
+@pytest.mark.parametrize(("side", "decoded"), [(64, 64), (100, 100), (128, 64), (300, 75)])
+def test_of_a_large_jpeg_no_more_is_decoded_than_is_asked_for(side, decoded, tmp_path):
+    wave = np.linspace(0, 1, side)[:, None] * np.linspace(0, 255, 2 * side)
+    image = Image.fromarray(np.repeat(wave[..., None], 3, 2).astype(np.uint8))
+    image.save(tmp_path / "a.jpg", quality=95)
+    image.save(tmp_path / "a.png")
+    found = read_image("a.jpg", tmp_path, least=64)
+    assert found.shape == (decoded, 2 * decoded, 3)
+    whole = Image.fromarray(read_image("a.jpg", tmp_path)).resize((32, 32))
+    part = Image.fromarray(found).resize((32, 32))
+    assert np.abs(np.asarray(whole, int) - np.asarray(part, int)).mean() < 1
+    assert read_image("a.png", tmp_path, least=64).shape == (side, 2 * side, 3)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_what_is_decoded_in_part_is_turned_as_ever(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    half = np.zeros((256, 512, 3), np.uint8)
+    half[:, :256] = 255
+    Image.fromarray(half).save(tmp_path / "a.jpg", exif=exif)
+    whole = read_image("a.jpg", tmp_path)
+    part = read_image("a.jpg", tmp_path, least=64)
+    assert (part.shape[0] * 4, part.shape[1] * 4) == whole.shape[:2]
+    assert np.abs(part[::8, ::8].astype(int) - whole[::32, ::32]).mean() < 8
+
+
+def test_a_truncated_jpeg_is_damaged_however_little_of_it_is_decoded(tmp_path):
+    random = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    Image.fromarray(random).save(tmp_path / "a.jpg")
+    held = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(held[: len(held) // 2])
+    with pytest.raises(CellError, match="the image is damaged"):
+        read_image("a.jpg", tmp_path, least=64)
+
+
 def test_twenty_thousand_pixels_wide_is_an_image(tmp_path):
     Image.new("L", (20_000, 50)).save(tmp_path / "a.png")
     assert read("a.png", tmp_path)[0].shape == (50, 20_000, 3)
@@ -209,7 +245,7 @@ def make_bad(root: Path) -> dict[str, str]:
         "empty.jpg": r"the file is empty \(0 bytes\)",
         "text.png": r"not an image in JPEG, PNG, .*: it starts with b'hello, world'",
         "bomb.png": "damaged or asks too much: Image size .400000000 pixels. exceeds limit",
-        "folder.jpg": "a folder in .*: correct the path",
+        "folder.jpg": "a folder, as cells of kind video may be, in .*: correct the path",
         "page.eps": r"not an image in .*: it starts with b'%!PS-Adobe-3'",
         "absent.jpg": "no such file in .*pass root= with the folder it is relative to",
         "../outside.jpg": "the path leads out of .*: pass root= with a folder that holds it",

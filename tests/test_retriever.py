@@ -32,7 +32,7 @@ from multiadapt.crossmodal._choice import moved
 from multiadapt.crossmodal._known import Known, Queue
 from multiadapt.crossmodal._matching import logits, two_stage
 from multiadapt.crossmodal._pairs import CellFeed, Excerpt, paired
-from multiadapt.crossmodal._retrieval import RetrievalModel, _cross_entropy, _drawn
+from multiadapt.crossmodal._retrieval import RetrievalModel, _Batch, _cross_entropy, _drawn
 from multiadapt.data.reading import Reading
 from multiadapt.errors import ArtifactError, CellError, SchemaError, SpecError
 from multiadapt.retriever import _warn_worse
@@ -88,6 +88,13 @@ def retriever(**options: object) -> CrossModalRetriever:
 @pytest.fixture(scope="module")
 def fitted(table: pd.DataFrame, pictures: Path) -> CrossModalRetriever:
     return retriever().fit(table, query="caption", target="photo", root=pictures)
+
+
+def test_pairs_are_seen_as_they_are(table: pd.DataFrame, pictures: Path) -> None:
+    with pytest.raises(SpecError, match="got 3 where every picture is seen as it is"):
+        retriever(training=QUICK.with_params(views=3)).fit(
+            table[:16], query="caption", target="photo", root=pictures
+        )
 
 
 def test_the_folder_of_the_fit_is_known_afterwards(
@@ -621,12 +628,12 @@ def test_queued_rows_that_belong_count_as_right() -> None:
     batch = some(model, 2)
     model.loss(batch, first, torch.ones(2))
     live = [v.float() for v in model.vectors(model.tokens(batch)).values()]
-    got = model._contrastive(
-        (live[0], live[1]), (live[0], live[1]), again, torch.ones(2), Known(again)
-    )
+    sides = live[0], live[1]
+    both = _Batch(sides, sides, sides, again)
+    got = model._contrastive(both, again, torch.ones(2), Known(again))
     model.queue.settle()
     known = Known(torch.cat([first, again]))
-    queued = model._contrastive((live[0], live[1]), (live[0], live[1]), again, torch.ones(2), known)
+    queued = model._contrastive(both, again, torch.ones(2), known)
     near = live[0][:, 0] @ torch.cat([live[1], live[1]])[:, 0].T / model.heads.temperature
     back = live[1][:, 0] @ torch.cat([live[0], live[0]])[:, 0].T / model.heads.temperature
     aim = torch.tensor([[0.5, 0, 0.5, 0], [0, 1, 0, 0]])

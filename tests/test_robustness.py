@@ -237,9 +237,9 @@ def test_every_file_is_read_once_in_a_report(
     reads: Counter[str] = Counter()
     table = table.iloc[:20]
 
-    def counted(part: object, root: Path) -> object:
+    def counted(part: object, root: Path, least: int) -> object:
         reads[str(part)] += 1
-        return read_image(part, root)
+        return read_image(part, root, least)
 
     monkeypatch.setattr(batches, "read_image", counted)
     files = {*table["front"], *table["back"]}

@@ -229,7 +229,7 @@ def make_bad(root: Path) -> dict[str, str]:
         "fast.wav": "400000 samples per second are not within",
         "a.aiff": "AIFF is not read: save it as WAV, FLAC, OGG or MP3",
         "huge.wav": "the file has 2147483648 bytes, more than 1000000000: make it smaller",
-        "folder.wav": "a folder in .*: correct the path",
+        "folder.wav": "a folder, as cells of kind video may be, in .*: correct the path",
         "absent.wav": "no such file in .*pass root= with the folder it is relative to",
         "../outside.wav": "the path leads out of .*: pass root= with a folder that holds it",
     }

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiadapt.data.tables import TableWriter, did_you_mean, read_chunks, read_table
+from multiadapt.data.table_writer import TableWriter
+from multiadapt.data.tables import did_you_mean, read_chunks, read_table
 from multiadapt.errors import SchemaError
 
 FRAME = pd.DataFrame(
@@ -32,7 +33,7 @@ def write_stream(table: pa.Table, path: Path) -> None:
 
 
 def write_all(path: Path, *frames: pd.DataFrame) -> None:
-    with TableWriter(path) as writer:
+    with TableWriter(path, {}) as writer:
         for frame in frames:
             writer.write(frame)
 
@@ -64,6 +65,43 @@ def test_chunks_are_the_table_in_order(name, rows, tmp_path):
     assert [label for chunk in chunks for label in chunk.index] == [0, 1, 2, 3]
     whole = pd.concat([chunk.astype(object) for chunk in chunks])
     pd.testing.assert_frame_equal(whole, read_table(tmp_path / name).frame.astype(object))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_chunks_that_are_passed_over_change_no_other(name, tmp_path):
+    WRITERS[name](FRAME, tmp_path / name)
+    whole = list(read_chunks(tmp_path / name, 3))
+    (rest,) = read_chunks(tmp_path / name, 3, skip=1)
+    pd.testing.assert_frame_equal(rest, whole[1])
+    assert not list(read_chunks(tmp_path / name, 3, skip=2))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_table_in_storage_is_read_as_a_local_one(name, tmp_path):
+    WRITERS[name](FRAME, tmp_path / name)
+    table = read_table(f"file://{tmp_path / name}")
+    pd.testing.assert_frame_equal(table.frame, read_table(tmp_path / name).frame)
+    assert table.root is None
+    stored, local = (
+        list(read_chunks(p, 3)) for p in (f"file://{tmp_path / name}", tmp_path / name)
+    )
+    for one, other in zip(stored, local, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("file://FOLDER/none.csv", "none.csv: there is no such file"),
+        ("file://FOLDER/none.xlsx", "a table must be one of .csv"),
+        ("nowhere://bucket/table.csv", "no storage that pyarrow opens"),
+        ("file://FOLDER/latin.csv", "latin.csv: a CSV file must be UTF-8; byte 6 is not"),
+    ],
+)
+def test_storage_that_has_no_table_is_an_error(uri, message, tmp_path):
+    (tmp_path / "latin.csv").write_bytes("name\nJ\u00fcrgen\n".encode("latin-1"))
+    with pytest.raises(SchemaError, match=message):
+        read_table(uri.replace("FOLDER", str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -149,7 +187,7 @@ READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl", ".ndjson"])
 def test_written_chunks_come_back(suffix, tmp_path):
     path = tmp_path / "new" / f"out{suffix}"
-    with TableWriter(path) as writer:
+    with TableWriter(path, {}) as writer:
         writer.write(FRAME.iloc[:1])
         writer.write(FRAME.iloc[1:])
         assert not path.exists()
@@ -163,31 +201,34 @@ def test_written_chunks_come_back(suffix, tmp_path):
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1))
 def test_json_lines_keep_every_bit(values):
-    from multiadapt.data.tables import _json_lines
+    from multiadapt.data.table_writer import _json_lines
 
     lines = _json_lines(pd.DataFrame({"y": values})).splitlines()
     assert [json.loads(line)["y"] for line in lines] == values
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
-def test_an_error_leaves_the_older_file_and_nothing_else(suffix, tmp_path):
+def test_an_error_leaves_the_older_file_and_what_was_written(suffix, tmp_path):
     path = tmp_path / f"out{suffix}"
     path.write_text("older")
+    with pytest.raises(ZeroDivisionError), TableWriter(path, {}):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(SchemaError, match="got"):
         write_all(path, FRAME, FRAME[["rooms"]])
     assert path.read_text() == "older"
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / f".out{suffix}.parts", path]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_nothing_written_is_an_empty_file(suffix, tmp_path):
-    with TableWriter(tmp_path / f"out{suffix}"):
+    with TableWriter(tmp_path / f"out{suffix}", {}):
         pass
     assert (tmp_path / f"out{suffix}").exists()
 
 
 def test_a_column_missing_in_the_first_chunk_may_hold_text_later(tmp_path):
-    with TableWriter(tmp_path / "out.parquet") as writer:
+    with TableWriter(tmp_path / "out.parquet", {}) as writer:
         writer.write(pd.DataFrame({"note": pd.Series([None], dtype=object)}))
         writer.write(pd.DataFrame({"note": ["late"]}))
     assert pd.read_parquet(tmp_path / "out.parquet")["note"].tolist()[1] == "late"
@@ -202,7 +243,7 @@ def test_chunks_that_do_not_fit_together_are_an_error(tmp_path):
 
 def test_results_go_to_known_formats_only():
     with pytest.raises(SchemaError, match=r"results must go to .csv, .*, got '.xlsx'"):
-        TableWriter("out.xlsx")
+        TableWriter("out.xlsx", {})
 
 
 @pytest.mark.parametrize("sign", [";", "\t", "|"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         from_pretrained,
         load,
     )
+    from multiadapt.many import load_many
     from multiadapt.methods._base import Training
     from multiadapt.methods.bitfit import BitFit
     from multiadapt.methods.frozen import Frozen
@@ -78,6 +79,7 @@ __all__ = [
     "VideoEncoder",
     "from_pretrained",
     "load",
+    "load_many",
 ]
 
 # Resolved on first use, so that `import multiadapt` and `multiadapt --help` stay quick.
@@ -116,6 +118,7 @@ _HOMES = {
     "VideoEncoder": "encoders.video",
     "from_pretrained": "estimators",
     "load": "estimators",
+    "load_many": "many",
 }
 
 

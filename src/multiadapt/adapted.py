@@ -76,7 +76,11 @@ class Adapted(nn.Module):
         # Found once: walking a frozen network in every epoch would cost more than its adapters.
         self._changed = {s: {n: attrgetter(n) for n in self._own_names(s)} for s in self._owners}
         for home, sites in self._homes:
-            attach(cast(nn.Module, home), {s: self.placed[s] for s in sites if s in self.placed})
+            own = {s: self.placed[s] for s in sites if s in self.placed}
+            if isinstance(home, Encoder):
+                home.receive(own)
+            else:
+                attach(cast(nn.Module, home), own)
         del self._homes
 
     def encoder(self, stream: str) -> Encoder:
@@ -98,7 +102,8 @@ class Adapted(nn.Module):
     def loss(
         self, batch: Mapping[str, Inputs], target: Tensor, weight: Float[Tensor, " b"]
     ) -> Float[Tensor, ""]:
-        """The training loss of a batch; `target` and `weight` are its rows of `Data`."""
+        """The training loss of a batch; `target` and `weight` are its rows of `Data`. Of a batch that several
+        processes divide, this one's share: the sum of all shares is the loss of all rows."""
         raise NotImplementedError
 
     def held_out_loss(

@@ -9,13 +9,13 @@ from multiadapt.errors import SpecError
 from multiadapt.fitted import Answer, Fitted
 from multiadapt.gather import Source, is_table
 
-__all__ = ["check_empty", "detailed", "like"]
+__all__ = ["check_empty", "detailed", "like", "numbered"]
 
 
-def check_empty(empty: str) -> None:
-    """SpecError where it is neither way of predicting a row without anything."""
-    if empty not in ("raise", "prior"):
-        raise SpecError(f"empty must be 'raise' or 'prior', got {empty!r}")
+def check_empty(empty: str, other: str = "prior") -> None:
+    """SpecError where it is neither way of answering for a row without anything."""
+    if empty not in ("raise", other):
+        raise SpecError(f"empty must be 'raise' or {other!r}, got {empty!r}")
 
 
 def like(source: Source, fitted: Fitted, values: np.ndarray, index: pd.Index) -> Any:
@@ -43,3 +43,11 @@ def detailed(predicted: Any, answer: Answer, index: pd.Index) -> pd.DataFrame:
             "these labels before fit, or leave details=True out"
         )
     return columns.assign(**details)
+
+
+def numbered(source: Source, vectors: np.ndarray, index: pd.Index) -> Any:
+    """Vectors as the caller's table is: an array, or a DataFrame with its index and a column a number."""
+    if not is_table(source):
+        return vectors
+    names = [f"vector_{i}" for i in range(vectors.shape[1])]
+    return pd.DataFrame(vectors, index=index, columns=names)

@@ -40,7 +40,14 @@ from multiadapt.folders import (
     write_whole,
 )
 from multiadapt.methods._base import Method, Training
-from multiadapt.model import AdaptedModel, Choice, at_place, build_encoders, encoder_spec
+from multiadapt.model import (
+    AdaptedModel,
+    Choice,
+    Opening,
+    at_place,
+    build_encoders,
+    encoder_spec,
+)
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.types import Stream
 
@@ -67,21 +74,23 @@ def load(
     encoders: str | PathLike[str] | Mapping[str, Choice] | None = None,
     device: str = "cpu",
     kind: str | None = None,
+    opening: Opening | None = None,
 ) -> Fitted:
     """Rebuild a saved model and check it: same tensors, same encoders, same golden scores.
 
     `encoders` names another place for a modality's or a column's frozen weights, or for those of all, when
-    they have moved; their hash must still be the saved one.
+    they have moved; their hash must still be the saved one. `opening` opens frozen networks that other
+    models run too; a method that trains a network's own parameters gets networks of its own.
     """
     folder = Path(folder)
     config = _config(folder, kind)
     with damaged(folder):
         if isinstance(encoders, (str, PathLike)):
             encoders = dict.fromkeys(config["encoders"], encoders)
-        fitted = _rebuilt(folder, config, encoders or {})
+        fitted = _rebuilt(folder, config, encoders or {}, opening)
         fitted.model.eval()
         _check_golden(fitted, config["golden"], folder, gaps=config["format"] > 1)
-    fitted.model.to(torch.device(device))
+    _move(fitted, torch.device(device))
     return fitted
 
 
@@ -90,7 +99,12 @@ def schema_of(folder: str | Path) -> Schema:
     return Schema.from_dict(_config(Path(folder), None)["schema"])
 
 
-def _rebuilt(folder: Path, config: Mapping[str, Any], moved: Mapping[str, Choice]) -> Fitted:
+def _rebuilt(
+    folder: Path,
+    config: Mapping[str, Any],
+    moved: Mapping[str, Choice],
+    opening: Opening | None,
+) -> Fitted:
     schema = Schema.from_dict(config["schema"])
     method, task = Method.from_dict(config["method"]), TaskSpec.from_dict(config["task"])
     training, target = Training.from_dict(config["training"]), task.restore(config["target"])
@@ -101,7 +115,9 @@ def _rebuilt(folder: Path, config: Mapping[str, Any], moved: Mapping[str, Choice
         raise ArtifactError(f"{_option(config)} names {unknown}; this model has {sorted(known)}")
     specs = {s.name: _encoder_spec(config["encoders"][s.name], s, moved) for s in kept}
     with movable(folder, "an encoder", f"load(folder, {_place(config, specs, kept)})"):
-        built = build_encoders(kept, specs, target.kind)
+        built = build_encoders(kept, specs, target.kind, opening)
+        if opening is not None and any(method.native(e) for e in built.values()):
+            built = build_encoders(kept, specs, target.kind)
     context = read_tensors(folder / "context.safetensors")
     _restore(built, config["encoders"], context, _option(config))
     model = AdaptedModel(built, method, target)
@@ -210,10 +226,17 @@ def _golden(fitted: Fitted, seed: int) -> np.ndarray:
     Always on the CPU: a GPU rounds convolutions to TF32, beyond the tolerance.
     """
     device = fitted.device
-    fitted.model.to("cpu")
+    _move(fitted, torch.device("cpu"))
     found = fitted.answer(_golden_frame(fitted, seed), Path(), "missing", silent=True)
-    fitted.model.to(device)
+    _move(fitted, device)
     return found.scores
+
+
+def _move(fitted: Fitted, device: torch.device) -> None:
+    """Only where it is elsewhere: others may be running the networks that are there."""
+    model = fitted.model
+    if any(t.device != device for t in (*model.parameters(), *model.buffers())):
+        model.to(device)
 
 
 def _golden_frame(fitted: Fitted, seed: int) -> pd.DataFrame:

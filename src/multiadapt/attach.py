@@ -5,7 +5,7 @@ Hooks keep the class, the names and the `state_dict` of the network.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Literal
@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from multiadapt.types import Site
 
-__all__ = ["Adapter", "Attachment", "attach", "resting", "running"]
+__all__ = ["Adapter", "Attachment", "attach", "corrected", "resting", "running"]
 
 
 class Adapter(nn.Module, ABC):
@@ -24,6 +24,8 @@ class Adapter(nn.Module, ABC):
 
     corrects: ClassVar[Literal["output", "input"]] = "output"
     """input: `y` is what the site reads, and the site runs on the corrected one."""
+    output_only: ClassVar[bool] = False
+    """Whether it asks for nothing but the site's output: it can correct one that was kept."""
     folded: bool = False
     """True while the correction is in the frozen weight and must not be made again."""
 
@@ -44,6 +46,21 @@ class Adapter(nn.Module, ABC):
         Of a site with a `part` they are that part's rows.
         """
         return None
+
+    def company(self) -> Hashable:
+        """Outside training, adapters for which this is equal can run as one on a batch that is of them
+        all. Default: None, each runs alone on what is its own."""
+        return None
+
+    def in_company(
+        self,
+        adapters: Sequence["Adapter"],
+        sizes: Sequence[int],
+        xs: tuple[Tensor, ...],
+        y: Tensor,
+    ) -> Tensor:
+        """What `forward` gives of each of these adapters, self the first, on its next so many items."""
+        raise NotImplementedError
 
 
 class _Call:
@@ -76,6 +93,17 @@ def resting() -> Iterator[None]:
         yield
     finally:
         _REST.reset(token)
+
+
+def corrected(stream: str, adapters: Mapping[Site, Adapter], y: Tensor) -> Tensor:
+    """What a site of a running stream said and was kept, after these adapters, which ask for nothing else."""
+    call = _CALL.get()
+    if call is None or call.stream != stream:
+        return y
+    last_first = reversed(tuple(adapters.items()))  # as hooks that go ahead of those that are there
+    for site, adapter in last_first:
+        y = y if adapter.folded else adapter.correct(site, (y,), y)
+    return y
 
 
 class Attachment:

@@ -86,6 +86,7 @@ class Captioner(PictureToText):
         resume: str | Path | None = None,
         init_from: str | Path | None = None,
         base: Base = "same",
+        profile: bool = False,
     ) -> "Captioner":
         """Train on a table with one caption a row; several captions of a picture or clip are several rows.
 
@@ -101,8 +102,9 @@ class Captioner(PictureToText):
             init_from: folder of a saved retriever, answerer or captioner of the same method whose adapters
                 training begins from.
             base: "other" takes over also what was trained on other base weights.
+            profile: tell where the time went, and keep it as `profile_`.
         """
-        run = Run(val_data, split_column, root, time_limit, resume, init_from, base)
+        run = Run(val_data, split_column, root, time_limit, resume, init_from, base, profile)
         self._train(X, Wanted.of(image, video, None, caption), run)
         return self
 

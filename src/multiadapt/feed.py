@@ -8,10 +8,10 @@ and in a store on the disk for later runs.
 import logging
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import astuple, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from multiadapt import processes
 from multiadapt.cache import Shelf, Store, keys_of
 from multiadapt.data.bad_cells import BadCell, missing_cells
 from multiadapt.data.batches import cells
+from multiadapt.data.fingerprints import fingerprints
 from multiadapt.data.reading import Reading
+from multiadapt.data.views import viewed
 from multiadapt.encoders._base import Encoder
 from multiadapt.errors import CellError
 from multiadapt.missing._base import Demand
+from multiadapt.stopwatch import NoWatch, Watch
 from multiadapt.types import Inputs
 
 __all__ = ["BLOCK", "Feed", "blocks", "side_by_side"]
@@ -35,17 +39,22 @@ BLOCK = 64
 
 _WIDE = 1024  # rows of a table that an in-context encoder looks at together
 _AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one is computed
-# Rows whose pictures or frames are in memory at their full size at once, in each worker.
-_DECODED = {"image": 4, "video": 1}
+# Rows whose pictures, sounds or frames are in memory at their full size at once, in each worker.
+_DECODED = {"image": 4, "audio": 4, "video": 1}
 
 _log = logging.getLogger("multiadapt")
 
 
 class _Ready(NamedTuple):
-    """Rows that are read and prepared, and the keys that they are kept under, where they are."""
+    """A block of rows, read and prepared but for those whose frozen part is known to be kept."""
 
+    rows: np.ndarray
     inputs: Inputs
-    keys: list[bytes | None] | None
+    """Of those that were read."""
+    read: np.ndarray
+    """(b,) which were."""
+    keys: Sequence[bytes | None]
+    """What each is kept under; None: it is not."""
 
 
 @dataclass
@@ -67,11 +76,16 @@ class Feed:
     """(b,) where each row stands in the caller's table, for reports; None: rows are all of it."""
     store: Store | None = field(default_factory=Store.usual)
     """Where frozen computation is kept for later runs."""
+    watch: Watch = field(default_factory=NoWatch)
+    """Told where the time goes."""
+    view: int = 0
+    """Which view of each picture is read."""
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
         self._places = np.arange(len(self)) if self.positions is None else self.positions
         self._noted: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        self._several = False
         self._shelves: dict[str, Shelf | None] = {
             s: self._shelf(s, self.cuts[s]) for s in self.encoders
         }
@@ -87,13 +101,18 @@ class Feed:
         """Bytes of the inputs that are kept."""
         return sum(i.nbytes for i in self._kept.values())
 
+    def seen_as(self, view: int, budget: int) -> "Feed":
+        """The same rows with each picture seen otherwise; what holds no picture is shared."""
+        rest = {s: i for s, i in self._kept.items() if self.encoders[s].stream.modality != "image"}
+        return replace(self, given=rest, budget=budget, view=view)
+
     def keep(self, modality: str | None = None) -> None:
         """Compute the inputs at its cut once, of every stream or those of one modality, and keep them if
         they fit in the budget; while they are put together they need twice their size.
 
         Every cell is read, so that afterwards `reading` knows all that are unreadable.
         """
-        left = self.budget
+        left, known = self.budget, set(self.reading.bad)
         self._noted = {}
         for stream in self._streams_to_read():
             if modality not in (None, self.encoders[stream].stream.modality):
@@ -112,6 +131,30 @@ class Feed:
             if (shelf := self._shelves[stream]) is not None:
                 shelf.flush()
                 self._say_stored(stream, shelf)
+        self._tell_others(known)
+
+    def _tell_others(self, known: Collection[BadCell]) -> None:
+        """What each process has found of the rows that it has read, bad cells but for those that are `known`."""
+        missing = {s: np.flatnonzero(~there).tolist() for s, there in self.present.items()}
+        noted = [[*at, notes] for at, notes in self._noted.items()]
+        bad = [[*astuple(b)[1:]] for b in self.reading.bad if b not in known]
+        self._several = processes.current() is not None
+        if not self._several:
+            return
+        for their_missing, their_noted, their_bad in processes.told([missing, noted, bad]):
+            for stream, rows in their_missing.items():
+                self.present[stream][rows] = False
+            self._noted |= {(s, row): [(w, n) for w, n in notes] for s, row, notes in their_noted}
+            for position, *cell in their_bad:
+                row = int(np.flatnonzero(self._places == position)[0])
+                self.reading.note(BadCell(self.frame.index[row], position, *cell))
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Find on the disk what other processes have put there."""
+        for stream, shelf in self._shelves.items():
+            if self._several and shelf is not None and stream not in self._kept:
+                self._shelves[stream] = self._shelf(stream, self.cuts[stream])
 
     def demand(self, how_many: Demand) -> None:
         """CellError naming the rows that lack all their modalities ("one" is demanded), or any ("all").
@@ -162,8 +205,9 @@ class Feed:
 
     def _read_only(self, stream: str, order: Sequence[np.ndarray]) -> None:
         """Read rows for nothing but to find every unreadable cell now."""
-        with ThreadPoolExecutor(_AHEAD) as pool:
-            list(pool.map(lambda rows: len(self._prepared([stream], rows)), order))
+        own = processes.every(order)
+        with processes.agreed(), self.watch.part("waiting"), ThreadPoolExecutor(_AHEAD) as pool:
+            list(pool.map(lambda rows: len(self._prepared([stream], rows)), own))
 
     def _order(self, stream: str) -> list[np.ndarray]:
         tabular = self.encoders[stream].stream.modality == "tabular"
@@ -180,8 +224,21 @@ class Feed:
             for i, rows in enumerate(order):
                 while len(waiting) < _AHEAD and i + len(waiting) < len(order):
                     waiting.append(pool.submit(self._prepared, streams, order[i + len(waiting)]))
-                ready = waiting.pop(0).result()
+                with self.watch.part("waiting"):
+                    ready = waiting.pop(0).result()
                 yield self._on_device(ready, rows)
+        self.flush()
+        self._look_again()
+
+    def read(self, rows: np.ndarray) -> dict[str, Inputs]:
+        """By stream, what is kept of these rows, or they read and prepared; on the CPU, and in any thread."""
+        chosen = torch.from_numpy(rows)
+        kept = {s: inputs.select(chosen) for s, inputs in self._kept.items()}
+        others = {s: self._read(self.encoders[s], rows) for s in self._streams_to_read()}
+        return kept | {s: Inputs.join(parts) for s, parts in others.items()}
+
+    def flush(self) -> None:
+        """Write what is to be kept for later runs and has only been computed so far."""
         for shelf in self._shelves.values():
             if shelf is not None:
                 shelf.flush()
@@ -199,12 +256,16 @@ class Feed:
         """The frozen encoder's vector of every row that has one, before any adapter."""
         last = self.encoders[stream].blocks + 1
         shelf = self._shelf(stream, last, start=self.cuts[stream])
-        found: list[Tensor] = []
-        for inputs in self._stream_in_order(stream):
-            keys = None if shelf is None else keys_of(inputs)
-            deep = self._through(stream, last, _Ready(inputs, keys), shelf)
-            vectors = deep.mean(deep.tensors["pooled"])
-            found.append(vectors[deep.count > 0].cpu())
+
+        def vectors(order: Sequence[np.ndarray]) -> Iterator[Inputs]:
+            for inputs in self._at_cut(stream, order):
+                read = _all_read(inputs, keyed=shelf is not None)
+                deep = self._through(stream, last, read, shelf)
+                own = deep.mean(deep.tensors["pooled"])[deep.count > 0].cpu()
+                yield Inputs({"pooled": own}, torch.ones(len(own), dtype=torch.long))
+
+        order = self.in_order() if stream in self._kept else self._order(stream)
+        found = [part.tensors["pooled"] for part in processes.dealt(order, vectors)]
         if shelf is not None:
             shelf.flush()
         return torch.cat(found)
@@ -212,32 +273,54 @@ class Feed:
     def _streams_to_read(self) -> list[str]:
         return [s for s in self.encoders if s not in self._kept]
 
-    def _stream_in_order(self, stream: str) -> Iterator[Inputs]:
+    def _at_cut(self, stream: str, order: Sequence[np.ndarray]) -> Iterator[Inputs]:
         if stream in self._kept:
-            for rows in self.in_order():
+            for rows in order:
                 yield self._kept[stream].select(torch.from_numpy(rows))
         else:
-            yield from self._blocks(stream)
+            yield from self._computed(stream, order)
 
     def _blocks(self, stream: str) -> Iterator[Inputs]:
         """One stream's rows, block by block, moved to its cut and back to the CPU."""
-        order = self._order(stream)
+        return processes.dealt(self._order(stream), lambda order: self._computed(stream, order))
+
+    def _computed(self, stream: str, order: Sequence[np.ndarray]) -> Iterator[Inputs]:
         with ThreadPoolExecutor(_AHEAD) as pool:
             waiting = [pool.submit(self._prepared, [stream], rows) for rows in order[:_AHEAD]]
             for i in range(len(order)):
-                ready = waiting.pop(0).result()[stream]
+                with self.watch.part("waiting"):
+                    ready = waiting.pop(0).result()[stream]
                 if i + _AHEAD < len(order):
                     waiting.append(pool.submit(self._prepared, [stream], order[i + _AHEAD]))
                 yield self._moved(stream, ready).to(torch.device("cpu"))
 
     def _prepared(self, streams: Sequence[str], rows: np.ndarray) -> dict[str, _Ready]:
         """Reads and prepares rows, files a few at a time; runs in a worker thread."""
-        found: dict[str, _Ready] = {}
-        for stream in streams:
-            inputs = self._read(self.encoders[stream], rows)
-            kept = self._shelves[stream] is not None
-            found[stream] = _Ready(inputs, keys_of(inputs) if kept else None)
-        return found
+        with self.watch.beside("decode"):
+            return {stream: self._ready(stream, rows) for stream in streams}
+
+    def _ready(self, stream: str, rows: np.ndarray) -> _Ready:
+        encoder, shelf = self.encoders[stream], self._shelves[stream]
+        prepared = None if shelf is None else encoder.prepared_by()
+        if shelf is None or prepared is None:
+            parts = self._read(encoder, rows)
+            return _all_read(Inputs.join(parts), rows, keyed=shelf is not None)
+        column = self.frame[encoder.stream.columns[0].name]
+        prepared += f" view {self.view}" if self.view else ""
+        known = fingerprints(column.iloc[rows], encoder.stream, prepared, self.reading)
+        unread = np.array([f is None or f.key not in shelf for f in known])
+        parts = self._read(encoder, rows[unread])
+        self.present[stream][rows[~unread]] = True
+        inputs = Inputs.join(parts)
+        plain = np.repeat([not part.notes for part in parts], [len(part) for part in parts])
+        # What was remarked on is to be remarked on again: such a row is never known by its files.
+        places = zip(np.flatnonzero(unread), plain, strict=True)
+        unsure = [i for i, clean in places if not (clean and (f := known[i]) and f.holds)]
+        keys = [None if f is None else f.key for f in known]
+        among = torch.from_numpy(unread.cumsum()[unsure] - 1)
+        for i, own in zip(unsure, keys_of(inputs.select(among)), strict=True):
+            keys[i] = own
+        return _Ready(rows, inputs, unread, keys)
 
     def _shelf(self, stream: str, cut: int, start: int = 0) -> Shelf | None:
         """Where the stream's frozen part from `start` to `cut` is kept on the disk; None: nowhere."""
@@ -257,28 +340,41 @@ class Feed:
         """At the cut, on the device: read from the shelf, or computed and put there."""
 
         def move(inputs: Inputs) -> Inputs:
-            return self.encoders[stream].prefix(inputs.to(self.device), cut)
+            with self.watch.part("prefix" if cut > inputs.cut else "batch"):
+                return self.encoders[stream].prefix(inputs.to(self.device), cut)
 
-        if shelf is None or ready.keys is None:
+        def fetch(places: list[int]) -> Inputs:
+            if not ready.read[places].all():  # what was known to be there turned out to be damaged
+                return Inputs.join(self._read(self.encoders[stream], ready.rows[places]))
+            among = ready.read.cumsum() - 1
+            return ready.inputs.select(torch.from_numpy(among[places]))
+
+        if shelf is None:
             return move(ready.inputs)
-        return shelf.through(ready.inputs, ready.keys, move).to(self.device)
+        with self.watch.part("disk"):
+            return shelf.through(ready.keys, fetch, move).to(self.device)
 
-    def _read(self, encoder: Encoder, rows: np.ndarray) -> Inputs:
+    def _read(self, encoder: Encoder, rows: np.ndarray) -> list[Inputs]:
+        """A few rows each."""
         step = _DECODED.get(encoder.stream.modality, max(len(rows), 1))
         parts: list[Inputs] = []
-        for start in range(0, len(rows), step):
+        for start in range(0, max(len(rows), 1), step):
             some = rows[start : start + step]
-            read = cells(self.frame.iloc[some], encoder.stream, self.reading, self._places[some])
+            read: Any = cells(
+                self.frame.iloc[some], encoder.stream, self.reading, self._places[some]
+            )
+            if self.view and encoder.stream.modality == "image":
+                read = viewed(read, self.view)
             try:
                 parts.append(encoder.prepare(read))
             except CellError:
                 self._name_the_row(encoder, some)
                 raise
-        inputs = Inputs.join(parts) if len(parts) > 1 else parts[0]
         if notes := [note for part in parts for note in part.notes]:
             self._noted[encoder.stream.name, int(rows[0])] = notes  # a block read twice counts once
-        self.present[encoder.stream.name][rows] = (inputs.count > 0).numpy()
-        return inputs
+        count = torch.cat([part.count for part in parts])
+        self.present[encoder.stream.name][rows] = (count > 0).numpy()
+        return parts
 
     def _name_the_row(self, encoder: Encoder, rows: np.ndarray) -> None:
         """CellError for the first of these rows that cannot be prepared alone, with its label."""
@@ -294,7 +390,8 @@ class Feed:
         batch: dict[str, Inputs] = {}
         for stream in self.encoders:
             if stream in self._kept:
-                batch[stream] = self._kept[stream].select(chosen).to(self.device)
+                with self.watch.part("batch"):
+                    batch[stream] = self._kept[stream].select(chosen).to(self.device)
             else:
                 batch[stream] = self._moved(stream, read[stream])
         return batch
@@ -310,10 +407,18 @@ class Feed:
         )  # fmt: skip
 
     def _say_stored(self, stream: str, shelf: Shelf) -> None:
+        counts = torch.tensor([shelf.hits, shelf.beyond, shelf.refused])
+        shelf.hits, shelf.beyond, shelf.refused = processes.summed(counts).tolist()
         if shelf.hits:
             _log.info(
                 "%s: the frozen part of %d of %d rows was read from %s",
                 stream, shelf.hits, len(self), shelf.folder,
+            )  # fmt: skip
+        if shelf.beyond:
+            _log.info(
+                "%s: the frozen part of %d of %d rows has numbers beyond half precision and is not kept for "
+                "later runs; MULTIADAPT_CACHE_DTYPE=float32 keeps it",
+                stream, shelf.beyond, len(self),
             )  # fmt: skip
         if shelf.refused:
             _log.info(
@@ -321,6 +426,13 @@ class Feed:
                 "raise MULTIADAPT_CACHE_GB, or empty it with `multiadapt cache clear`",
                 stream, shelf.refused, len(self),
             )  # fmt: skip
+
+
+def _all_read(inputs: Inputs, rows: np.ndarray | None = None, *, keyed: bool) -> _Ready:
+    """A block of which every row was read; `keyed` where its rows are kept, by what they are now."""
+    rows = np.arange(len(inputs)) if rows is None else rows
+    keys = keys_of(inputs) if keyed else [None] * len(inputs)
+    return _Ready(rows, inputs, np.ones(len(inputs), dtype=bool), keys)
 
 
 def _block(encoder: Encoder) -> int:

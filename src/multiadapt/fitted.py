@@ -3,8 +3,10 @@
 import logging
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,17 +15,18 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from multiadapt.data.bad_cells import BadCell
 from multiadapt.data.batches import cells
 from multiadapt.data.reading import Reading
 from multiadapt.data.schema import Schema
 from multiadapt.data.values import absent
 from multiadapt.encoders._base import Encoder, EncoderSpec
-from multiadapt.errors import ArtifactError
+from multiadapt.errors import ArtifactError, SpecError
 from multiadapt.feed import Feed, side_by_side
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel
 from multiadapt.tasks._base import Target, TaskSpec
-from multiadapt.training import scored, scores
+from multiadapt.training import computed, scored, scores
 from multiadapt.types import Inputs
 
 __all__ = ["Answer", "Fitted", "Prepared"]
@@ -63,8 +66,8 @@ class Fitted:
 
     @property
     def device(self) -> torch.device:
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
+        tensors = chain(self.model.parameters(), self.model.buffers())
+        return next((t.device for t in tensors), torch.device("cpu"))
 
     @property
     def prior(self) -> list[float]:
@@ -116,28 +119,107 @@ class Fitted:
         on the whole, whatever the method; else it depends on the method: CellError where it asks for one.
         A modality that no training row had is missing here too.
         """
+        return self.answered(frame, self.reading(root, on_error), empty, silent=silent)
+
+    def reading(
+        self,
+        root: Path | None,
+        on_error: Literal["raise", "missing"] = "raise",
+        take: Callable[[list[BadCell]], None] | None = None,
+    ) -> Reading:
+        """What reads files of cells as this model was told to; `take` takes what a warning would list."""
+        return Reading(root, self.schema.max_files, on_error, take)
+
+    def answered(
+        self,
+        frame: pd.DataFrame,
+        reading: Reading,
+        empty: Literal["raise", "prior"] = "raise",
+        *,
+        positions: np.ndarray | None = None,
+        silent: bool = False,
+    ) -> "Answer":
+        """As `answer`, by a `reading`; `positions` tells where rows stand in the caller's table, for reports."""
         frame = self._without_unseen(self.schema.conform(frame), silent=silent)
         if len(frame) == 0:
             return self.no_rows
-        reading = Reading(root, self.schema.max_files, on_error)
-        encoders = {s: self.model.encoder(s) for s in self.model.streams}
-        # A table's part is computed as far as it is frozen, for all rows at once; pictures stream.
-        deep = {
-            s: e.cut_for((), ()) if e.stream.modality == "tabular" else 0
-            for s, e in encoders.items()
-        }
-        feed = Feed(encoders, frame, reading, deep, self.device, given={}, budget=sys.maxsize)
-        feed.keep("tabular")
+        feed = self._fed(self.model.streams, frame, reading, positions)
         found = scores(self.model, feed, self.training)
         reading.finish()
         if not silent:
             feed.say_remarks()
+        return self.judged(feed, found, empty)
+
+    def judged(
+        self, feed: Feed, found: Float[np.ndarray, "b c"], empty: Literal["raise", "prior"]
+    ) -> "Answer":
+        """The answer, once all rows of the feed are read and scored; CellError as `answer`."""
         demand = self.method.missing.demands
         if empty == "prior" and feed.empty.any():
             found[feed.empty] = self.prior
             demand = "nothing" if demand == "one" else demand
         feed.demand(demand)
         return Answer(found, feed.present)
+
+    def feed(self, frame: pd.DataFrame, reading: Reading, positions: np.ndarray) -> Feed:
+        """The rows of a frame that has the schema's form, at least one, for whoever scores them; `positions` is as
+        in `answered`."""
+        frame = self._without_unseen(frame, silent=False)
+        return self._fed(self.model.streams, frame, reading, positions)
+
+    def vectors(
+        self,
+        frame: pd.DataFrame,
+        reading: Reading,
+        stream: str | None = None,
+        empty: Literal["raise", "missing"] = "raise",
+        *,
+        positions: np.ndarray | None = None,
+    ) -> Float[np.ndarray, "b d"]:
+        """What the head reads of every row; or of a `stream` the pooled vector after its adapters.
+
+        A row without the stream is nan, and with empty="missing" one that has none of its modalities; else it
+        depends on the method: CellError where it asks for one. SpecError: there is no such stream.
+        """
+        if stream is not None and stream not in self.model.streams:
+            raise SpecError(f"stream must be one of {list(self.model.streams)}, got {stream!r}")
+        frame = self._without_unseen(self.schema.conform(frame), silent=False)
+        if len(frame) == 0:
+            width = self.model.encoder(stream).width if stream else self.model.fusion.width
+            return np.zeros((0, width), np.float32)
+        feed = self._fed([stream] if stream else self.model.streams, frame, reading, positions)
+        found = computed(
+            self.model, feed.batches(feed.in_order()), self.training, self.device,
+            partial(self.model.vectors, stream=stream),
+        )  # fmt: skip
+        reading.finish()
+        feed.say_remarks()
+        demand = self.method.missing.demands if stream is None else "nothing"
+        if stream is not None or empty == "missing":
+            found[feed.empty] = np.nan
+            demand = "nothing" if demand == "one" else demand
+        feed.demand(demand)
+        return found
+
+    def _fed(
+        self,
+        streams: Sequence[str],
+        frame: pd.DataFrame,
+        reading: Reading,
+        positions: np.ndarray | None,
+    ) -> Feed:
+        encoders = {s: self.model.encoder(s) for s in streams}
+        # A table's part is computed as far as it is frozen, for all rows at once; pictures stream.
+        deep = {
+            s: e.cut_for((), ()) if e.stream.modality == "tabular" else 0
+            for s, e in encoders.items()
+        }
+        feed = Feed(
+            encoders, frame, reading, deep, self.device, given={}, budget=sys.maxsize,
+            positions=positions,
+        )  # fmt: skip
+        feed.keep("tabular")
+        return feed
 
     def prepared(
         self,

@@ -5,7 +5,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from multiadapt import __version__
+from multiadapt import __version__, processes
+from multiadapt.cache import Store
 from multiadapt.data.batches import cells
 from multiadapt.data.digest import table_digest
 from multiadapt.data.reading import Reading
@@ -25,8 +26,10 @@ from multiadapt.encoders._families._open import hub_reached
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.fitted import Fitted
+from multiadapt.learning import learned
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
+from multiadapt.stopwatch import Watch
 from multiadapt.tasks._base import Target, TaskSpec
 from multiadapt.training import Data, History, Session, scores, train
 from multiadapt.types import Inputs, Kind, Stream
@@ -98,16 +101,19 @@ def fit(
     rows, validation = _divided(plan, schema, rows, validation)
     target = plan.task.learn(rows.labels)
     specs = _encoder_specs(plan, schema)
-    model, given = _built(plan, schema, specs, rows, target)
     training = plan.training or plan.method.training
-    feeds = _feeds(plan, model, training, rows, validation, given)
+    with session.watch.stage("before", len(rows) + len(validation or ())):
+        with session.watch.part("opening"):
+            model, given = _built(plan, schema, specs, rows, target)
+        feeds = _feeds(plan, model, training, rows, validation, given, session.watch)
+        views = _views(feeds, training, plan.memory)
     held = None if validation is None else _data(feeds[1], validation, target)
     if session.time_limit is not None:
         left = session.time_limit - (time.monotonic() - started)
         session = replace(session, time_limit=max(left, 0.0))
     history = train(
         model,
-        _data(feeds[0], rows, target),
+        replace(_data(feeds[0], rows, target), views=views),
         held,
         training,
         seed=plan.seed,
@@ -115,7 +121,8 @@ def fit(
         session=replace(session, identity=_identity(plan, schema, specs, model, rows, validation)),
     )
     if plan.on_error == "raise":
-        feeds[0].reading.finish()  # a file that broke while it trained
+        with processes.agreed():
+            feeds[0].reading.finish()  # a file that broke while it trained
     _say_end(history, training)
     model.eval()
     info = _info(rows, validation, history)
@@ -264,7 +271,8 @@ def _learned(
     for name, encoder in encoders.items():
         if not encoder.learns:
             continue  # a pretrained network; its cells are not read for nothing
-        inputs = encoder.learn(cells(rows.frame, encoder.stream, _reading(plan)), labels, plan.seed)
+        own = cells(rows.frame, encoder.stream, _reading(plan))
+        inputs = learned(encoder, own, labels, plan.seed, Store.usual())
         if inputs is not None:
             given[name] = inputs
     return given
@@ -281,6 +289,7 @@ def _feeds(
     rows: Rows,
     validation: Rows | None,
     given: Mapping[str, Inputs],
+    watch: Watch,
 ) -> list[Feed]:
     """Feeds of the training rows and of the validation rows, if there are any: all cells found readable, embeddings standardised."""
     encoders = {s: model.encoder(s) for s in model.streams}
@@ -290,7 +299,7 @@ def _feeds(
         if part is not None:
             feed = Feed(
                 encoders, part.frame, reading, model.cuts(), plan.device,
-                inputs, budget, part.positions,
+                inputs, budget, part.positions, watch=watch,
             )  # fmt: skip
             feed.keep()
             feed.say_remarks()
@@ -301,6 +310,24 @@ def _feeds(
         feed.demand(plan.method.missing.demands)
     if training.normalize:
         _standardize(found[0])
+    return found
+
+
+def _views(feeds: Sequence[Feed], training: Training, memory: float) -> list[Feed]:
+    """Further views of the training rows, computed as far as they are frozen."""
+    modalities = {encoder.stream.modality for encoder in feeds[0].encoders.values()}
+    if training.views > 1 and "image" not in modalities:
+        raise SpecError(
+            f"training.views is of pictures, got {training.views}, and the method reads no column of any: "
+            "leave it out"
+        )
+    left = int(memory * 1e9) - sum(feed.kept_bytes for feed in feeds)
+    found: list[Feed] = []
+    for view in range(1, training.views):
+        other = feeds[0].seen_as(view, left)
+        other.keep()
+        left -= other.kept_bytes - sum(inputs.nbytes for inputs in other.given.values())
+        found.append(other)
     return found
 
 

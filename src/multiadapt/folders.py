@@ -1,6 +1,7 @@
 """What the folders of all saved models have in common: how they are written, and how they are doubted."""
 
 import contextlib
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from multiadapt import __version__
+from multiadapt import __version__, processes
 from multiadapt.encoders._base import Origin
 from multiadapt.errors import ArtifactError, EncoderError, SpecError
 from multiadapt.types import Column
@@ -28,6 +29,7 @@ __all__ = [
     "check_place",
     "check_weights",
     "damaged",
+    "digest",
     "golden_cells",
     "holding",
     "movable",
@@ -46,7 +48,12 @@ GOLDEN_SEED = 20_011
 
 
 def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """A folder that `write` makes, in place of an earlier artifact; other folders are refused."""
+    """A folder that `write` makes, in place of an earlier artifact; other folders are refused.
+
+    Of several processes the main one writes; the others do nothing.
+    """
+    if not processes.main():
+        return
     check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
@@ -125,6 +132,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         raise ArtifactError(f"{folder} is no saved model: it has no config.json")
     return _json(folder / "config.json")
+
+
+def digest(folder: Path) -> str:
+    """A hash of all that a saved model says and holds; its card apart."""
+    read_config(folder)
+    total = hashlib.sha256()
+    for name in sorted(_FILES - {"README.md"}):
+        if (folder / name).exists():
+            total.update(name.encode())
+            with (folder / name).open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def check_format(folder: Path, config: Mapping[str, Any], what: str, known: int) -> None:

@@ -1,7 +1,7 @@
 """The adapted model: encoders with adapters inside, a fusion, a head. The only file that knows the folders."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from os import PathLike, fspath
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from multiadapt import processes
 from multiadapt.adapted import Adapted, Part, part, unique
 from multiadapt.attach import Adapter
 from multiadapt.encoders._base import Encoder, EncoderSpec
@@ -17,13 +18,15 @@ from multiadapt.methods._base import Method
 from multiadapt.missing._base import Seat
 from multiadapt.spec import Spec, names, resolve
 from multiadapt.tasks._base import Head, Target
-from multiadapt.types import Inputs, Site, Stream
+from multiadapt.types import Inputs, Site, Stream, Tokens
 
 __all__ = [
     "AdaptedModel",
     "Choice",
+    "Opening",
     "Part",
     "Scored",
+    "TaskKind",
     "at_place",
     "build_encoders",
     "count_parts",
@@ -31,9 +34,13 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound=Spec)
+TaskKind: TypeAlias = Literal["classification", "regression", "multilabel"]
 
 Choice: TypeAlias = str | PathLike[str] | EncoderSpec
 """An encoder by its spec, its name, or the place of its weights."""
+
+Opening: TypeAlias = Callable[[EncoderSpec, TaskKind], nn.Module | None]
+"""From a spec and the kind of the labels to the frozen network."""
 
 
 class Scored(NamedTuple):
@@ -64,20 +71,39 @@ class AdaptedModel(Adapted):
         self._settle()
 
     def forward(self, batch: Mapping[str, Inputs]) -> Scored:
-        # Where the tokens see the guests, a complete row must not depend on another one's gap.
-        seen = self.missing.visibility == "full"
-        guests = self.missing.guests() if self.training or seen or _gaps(batch) else {}
-        tokens = {
-            s: e(batch[s], guests.get(s)) for s, e in zip(self.streams, self.encoders, strict=True)
-        }
+        return self.judged(self._tokens(batch))
+
+    def judged(self, tokens: Mapping[str, Tokens]) -> Scored:
+        """What is said of rows by what their encoders made of them."""
         tokens, penalty = self.missing(tokens)
         return Scored(self.head(tokens, self.fusion), penalty + self.fusion.penalty(tokens))
+
+    def guests(self, batch: Mapping[str, Inputs]) -> Mapping[str, Float[Tensor, "g d"]]:
+        """What joins the tokens of a batch, by stream."""
+        # Where the tokens see the guests, a complete row must not depend on another one's gap.
+        seen = self.missing.visibility == "full"
+        return self.missing.guests() if self.training or seen or _gaps(batch) else {}
+
+    def _tokens(self, batch: Mapping[str, Inputs]) -> dict[str, Tokens]:
+        """Of the streams that the batch has."""
+        guests = self.guests(batch)
+        held = [s for s in self.streams if s in batch]
+        return {s: _said(self.encoder(s), batch[s], guests.get(s)) for s in held}
+
+    def vectors(
+        self, batch: Mapping[str, Inputs], stream: str | None = None
+    ) -> Float[Tensor, "b d"]:
+        """What the head reads of every row; or the pooled vector of a stream, the others left unread."""
+        if stream is not None:
+            return self._tokens({stream: batch[stream]})[stream].pooled
+        tokens, _ = self.missing(self._tokens(batch))
+        return self.fusion(tokens)
 
     def loss(
         self, batch: Mapping[str, Inputs], target: Tensor, weight: Float[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         scores, penalty = self(batch)
-        return self.head.loss(scores.float(), target, weight) + penalty
+        return self.head.loss(scores.float(), target, weight) * processes.share(weight) + penalty
 
     def held_out_loss(
         self, scores: Float[Tensor, "b c"], target: Tensor, weight: Float[Tensor, " b"]
@@ -97,14 +123,18 @@ def build_encoders(
     streams: Sequence[Stream],
     specs: Mapping[str, EncoderSpec],
     kind: Literal["classification", "regression", "multilabel"],
+    opening: Opening | None = None,
 ) -> dict[str, Encoder]:
-    """Encoders by stream name. Streams with equal specs share one network in memory."""
+    """Encoders by stream name. Streams with equal specs share one network in memory.
+
+    `opening` opens networks in place of their specs, as one that keeps them for other models does.
+    """
     networks: dict[EncoderSpec, nn.Module | None] = {}
     built: dict[str, Encoder] = {}
     for stream in streams:
         spec = specs[stream.name]
         if spec not in networks:
-            networks[spec] = spec.open(kind)
+            networks[spec] = spec.open(kind) if opening is None else opening(spec, kind)
         name = f"network{list(networks).index(spec)}"
         built[stream.name] = spec.build(stream, networks[spec], name)
     return built
@@ -187,6 +217,24 @@ def _encoder_parts(method: Method, encoders: Sequence[Encoder]) -> list[Part]:
         total = sum(p.numel() for p in own.values())
         found.append(Part(f"encoder {encoder.stream.name}", trained, total - trained))
     return found
+
+
+def _said(encoder: Encoder, inputs: Inputs, guests: Float[Tensor, "g d"] | None) -> Tokens:
+    """What an encoder makes of the rows.
+
+    In training, adapters may take statistics of the rows of all processes. One whose rows all lack this stream,
+    while others' have it, passes an invented item that counts for nothing, so that nobody waits for it.
+    """
+    somewhere = encoder.training and processes.anywhere(inputs.items)
+    said = encoder(inputs, guests)
+    if inputs.items or not somewhere:
+        return said
+    invented = {k: t.new_ones(1, *t.shape[1:]) for k, t in inputs.tensors.items()}
+    count = (torch.arange(len(inputs)) == 0).to(inputs.count)
+    with processes.unheard():
+        seen = encoder(replace(inputs, tensors=invented, count=count), guests).pooled
+    never = torch.zeros((), dtype=torch.bool, device=seen.device)
+    return replace(said, pooled=torch.where(never, seen.sum(), said.pooled))
 
 
 def _gaps(batch: Mapping[str, Inputs]) -> bool:

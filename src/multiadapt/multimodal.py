@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 
-from multiadapt import artifact
-from multiadapt.answers import check_empty, detailed, like
+from multiadapt import artifact, processes
+from multiadapt.answers import check_empty, detailed, like, numbered
 from multiadapt.data import masks
 from multiadapt.data.tables import Table
 from multiadapt.encoders._base import EncoderSpec
@@ -38,9 +38,11 @@ from multiadapt.peft_files.reading import import_into
 from multiadapt.peft_files.writing import export_peft
 from multiadapt.reports._coalitions import Sample
 from multiadapt.reports.contributions import Contributions, contributions, explain
+from multiadapt.reports.profile import profiled
 from multiadapt.reports.progress import showing
 from multiadapt.reports.robustness import EACH_AND_BOTH, RATES, Grid, Robustness, robustness
 from multiadapt.spec import Spec
+from multiadapt.stopwatch import watching
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.training import Session, device_of
 from multiadapt.types import Kind
@@ -66,6 +68,8 @@ class Multimodal(BaseEstimator, ABC):
     device: str | None
     memory: float
     verbose: bool
+    profile_: pd.DataFrame | None = None
+    """Where the time of the last fit went, if it was asked to look; see `multiadapt.reports.profile`."""
 
     @abstractmethod
     def _task(self, labels: pd.Series | pd.DataFrame) -> TaskSpec:
@@ -84,6 +88,7 @@ class Multimodal(BaseEstimator, ABC):
         root: str | Path | None = None,
         time_limit: float | None = None,
         resume: str | Path | None = None,
+        profile: bool = False,
     ) -> "Multimodal":
         """Train on a table. Give either `y` or `label`, a column (or 0/1 columns) of `X`.
 
@@ -97,6 +102,7 @@ class Multimodal(BaseEstimator, ABC):
             root: folder that file paths are relative to; default the table's own.
             time_limit: seconds after which training ends and the best so far is kept.
             resume: file to continue from, written while training.
+            profile: tell where the time went, and keep it as `profile_`.
         """
         if (y is None) == (label is None):
             given = "neither" if y is None else "both"
@@ -112,9 +118,12 @@ class Multimodal(BaseEstimator, ABC):
         if val_data is not None:
             held = given_rows(val_data, roles, held, table.root, root)
         plan = self._plan(table.root, roles, self._task(rows.labels))
-        with showing(verbose=self.verbose) as tell:
-            session = Session(time_limit, Path(resume) if resume else None, tell=tell)
+        with processes.together(plan.device), showing(verbose=self.verbose) as tell:
+            watch = watching(plan.device, wanted=profile)
+            file = Path(resume) if resume else None
+            session = Session(time_limit, file, tell=tell, watch=watch)
             self.fitted_ = fit(plan, rows, held, session=session)
+            self.profile_ = profiled(watch, plan.device, self.fitted_.training.precision)
         features = [c for c in table.frame.columns if c not in roles.columns()]
         self.fitted_.info |= {
             "label": roles.label,
@@ -150,6 +159,29 @@ class Multimodal(BaseEstimator, ABC):
         fitted = self._fit()
         predicted = like(X, fitted, fitted.target.predict(answer.scores), index)
         return detailed(predicted, answer, index) if details else predicted
+
+    def embed(
+        self,
+        X: Source,
+        *,
+        stream: str | None = None,
+        root: str | Path | None = None,
+        empty: Literal["raise", "missing"] = "raise",
+        mask: masks.Source | None = None,
+    ) -> Any:
+        """(b, d) float32, the vector that the head reads of every row: a DataFrame with the caller's index,
+        an array when `X` is one.
+
+        Args:
+            stream: a modality whose own vector, after its adapters, is given; nan in rows that lack it.
+            empty: missing: a row that has none of its modalities is nan. raise: CellError, where the
+                method asks for at least one.
+            root, mask: as in `predict`.
+        """
+        check_empty(empty, "missing")
+        fitted, table = self._fit(), self._checked(X, root)
+        frame, reading = self._masked(table.frame, mask), fitted.reading(table.root, self.on_error)
+        return numbered(X, fitted.vectors(frame, reading, stream, empty), frame.index)
 
     def evaluate(
         self,
@@ -378,15 +410,20 @@ class Multimodal(BaseEstimator, ABC):
         empty: Literal["raise", "prior"],
         mask: masks.Source | None = None,
     ) -> tuple[Answer, pd.Index]:
-        fitted, table = self._fit(), self._opened(X, root)
+        fitted, table = self._fit(), self._checked(X, root)
+        check_empty(empty)
+        frame = self._masked(table.frame, mask)
+        return fitted.answer(frame, table.root, self.on_error, empty), table.frame.index
+
+    def _checked(self, X: Source, root: str | Path | None) -> Table:
+        """The table, where it is none of named columns with the training table's number of them."""
+        table = self._opened(X, root)
         if not is_table(X) and table.frame.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {table.frame.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        check_empty(empty)
-        frame = self._masked(table.frame, mask)
-        return fitted.answer(frame, table.root, self.on_error, empty), table.frame.index
+        return table
 
     def _set_names(self) -> None:
         info = self._fit().info

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from multiadapt import processes
 from multiadapt.choosing import FittedChooser, fit_choices, recipe_of, save_chooser
 from multiadapt.crossmodal._base import BackboneSpec
 from multiadapt.crossmodal._choice import Backbone
@@ -20,7 +21,9 @@ from multiadapt.data.tables import Table
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
+from multiadapt.reports.profile import profiled
 from multiadapt.reports.progress import showing
+from multiadapt.stopwatch import watching
 from multiadapt.training import Session, device_of
 from multiadapt.types import Kind
 from multiadapt.writing import (
@@ -92,6 +95,7 @@ class Run:
     resume: str | Path | None
     init_from: str | Path | None
     base: Base
+    profile: bool
 
 
 class PictureToText(BaseEstimator, ABC):
@@ -107,6 +111,8 @@ class PictureToText(BaseEstimator, ABC):
     device: str | None
     memory: float
     verbose: bool
+    profile_: pd.DataFrame | None = None
+    """As `MultimodalClassifier` has it."""
 
     @abstractmethod
     def _own(self, cells: pd.Series) -> Mapping[str, Any]:
@@ -136,15 +142,17 @@ class PictureToText(BaseEstimator, ABC):
         donor = None if run.init_from is None else read_donor(run.init_from)
         if donor is not None and isinstance(plan.backbone, Dual):
             raise SpecError("init_from begins with adapters of a BLIP network: leave it out")
-        with showing(verbose=self.verbose) as tell:
+        with processes.together(plan.device), showing(verbose=self.verbose) as tell:
             resume = Path(run.resume) if run.resume else None
-            session = Session(run.time_limit, resume, tell=tell)
+            watch = watching(plan.device, wanted=run.profile)
+            session = Session(run.time_limit, resume, tell=tell, watch=watch)
             if isinstance(plan.backbone, Dual):
                 self.fitted_ = fit_choices(plan, train, held, session=session)
             else:
                 self.fitted_ = fit_texts(
                     plan, train, held, session=session, donor=donor, base=run.base
                 )
+            self.profile_ = profiled(watch, plan.device, plan.training.precision)
         self.fitted_.info["root"] = home_of(table.root)
 
     def _plan(self, frame: pd.DataFrame, root: Path | None, wanted: Wanted) -> WritingPlan:

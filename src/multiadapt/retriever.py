@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from multiadapt import processes
 from multiadapt.crossmodal._blip import usual_blip
 from multiadapt.crossmodal._choice import Backbone, backbone_of
 from multiadapt.crossmodal._pairs import Excerpt, distinct
@@ -22,6 +23,7 @@ from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.methods._pretrained import check_method
 from multiadapt.pair_files import load_retriever, save_retriever
+from multiadapt.reports.profile import profiled
 from multiadapt.reports.progress import showing
 from multiadapt.reranking import candidates, searched, sources_of
 from multiadapt.retrieving import FittedRetriever, PairPlan, Protocol, check_beta, fit_pairs
@@ -34,6 +36,7 @@ from multiadapt.search import (
     plain_id,
     plain_ids,
 )
+from multiadapt.stopwatch import watching
 from multiadapt.tasks._grouped import warn_worse
 from multiadapt.training import Session, device_of
 from multiadapt.types import Column, Kind
@@ -67,6 +70,9 @@ class CrossModalRetriever(BaseEstimator):
         device: "cpu", "cuda" ...; None picks a GPU where there is one.
         memory: gigabytes of frozen computation that may be kept.
     """
+
+    profile_: pd.DataFrame | None = None
+    """As `MultimodalClassifier` has it."""
 
     def __init__(
         self,
@@ -109,6 +115,7 @@ class CrossModalRetriever(BaseEstimator):
         root: str | Path | None = None,
         time_limit: float | None = None,
         resume: str | Path | None = None,
+        profile: bool = False,
     ) -> "CrossModalRetriever":
         """Train on a table with one pair a row.
 
@@ -121,6 +128,7 @@ class CrossModalRetriever(BaseEstimator):
             root: folder that file paths are relative to; default the table's own.
             time_limit: seconds after which training ends and the best so far is kept.
             resume: file to continue from, written while training.
+            profile: tell where the time went, and keep it as `profile_`.
         """
         table = opened(X, root)
         sides = {query: "query", target: "target"}
@@ -134,9 +142,12 @@ class CrossModalRetriever(BaseEstimator):
         schema = self._schema(train.frame, query, target, table.root)
         plan = self._plan(schema, query, target, table.root)
         parts = [_conformed(schema, part) for part in (train, held)]
-        with showing(verbose=self.verbose) as tell:
-            session = Session(time_limit, Path(resume) if resume else None, tell=tell)
+        with processes.together(plan.device), showing(verbose=self.verbose) as tell:
+            watch = watching(plan.device, wanted=profile)
+            file = Path(resume) if resume else None
+            session = Session(time_limit, file, tell=tell, watch=watch)
             self.fitted_ = fit_pairs(plan, cast(Excerpt, parts[0]), parts[1], session=session)
+            self.profile_ = profiled(watch, plan.device, plan.training.precision)
         self.fitted_.info["root"] = home_of(table.root)
         return self
 

@@ -31,6 +31,7 @@ from multiadapt.data.splits import holdout
 from multiadapt.errors import CellError, SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
+from multiadapt.stopwatch import NoWatch, Watch
 from multiadapt.tasks._retrieval_metrics import (
     Retrieved,
     Scores,
@@ -102,6 +103,8 @@ class FittedRetriever:
     plan: PairPlan
     model: RetrievalModel
     info: dict[str, Any] = field(default_factory=dict)
+    watch: Watch = field(default_factory=NoWatch)
+    """Told where the time of the fit goes."""
 
     def columns(self, side: str) -> str:
         if side not in ("query", "target"):
@@ -123,7 +126,7 @@ class FittedRetriever:
         encoder = {column: self.model.encoder(column)}
         return Feed(
             encoder, frame, reading, self.model.cuts(), self.plan.device, {},
-            int(self.plan.memory * 1e9 / 2), places,
+            int(self.plan.memory * 1e9 / 2), places, watch=self.watch,
         )  # fmt: skip
 
     def paired(self, pairs: Pairs, reading: Reading) -> PairFeed:
@@ -271,15 +274,18 @@ def fit_pairs(
         _check_several(parts[1], "to stop early on")
     elif plan.validation > 0:
         parts = _divided(plan, parts[0])
-    model = model_of(plan, len(parts[0].rows))
-    fitted = FittedRetriever(plan, model)
-    reading = Reading(plan.root, plan.schema.max_files, plan.on_error)
-    feeds = [fitted.paired(part.pairs, reading) for part in parts]
-    reading.finish()
-    for feed in feeds:
-        _check_whole(feed)
-    if plan.training.normalize and model.new:
-        _standardize(feeds[0])
+    watch = session.watch
+    with watch.stage("before", sum(len(part.rows) for part in parts)):
+        with watch.part("opening"):
+            model = model_of(plan, len(parts[0].rows))
+        fitted = FittedRetriever(plan, model, watch=watch)
+        reading = Reading(plan.root, plan.schema.max_files, plan.on_error)
+        feeds = [fitted.paired(part.pairs, reading) for part in parts]
+        reading.finish()
+        for feed in feeds:
+            _check_whole(feed)
+        if plan.training.normalize and model.new:
+            _standardize(feeds[0])
     model.known = Known(feeds[0].pairs.ids).to(plan.device)
     identity = _identity(plan, model, [part.rows.frame for part in parts])
     history = train(
@@ -293,6 +299,7 @@ def fit_pairs(
     )
     model.eval()
     model.forget()
+    fitted.watch = NoWatch()
     fitted.info = {
         "rows": len(parts[0].rows),
         "validation_rows": sum(len(part.rows) for part in parts[1:]),

@@ -1,6 +1,8 @@
 """The one training loop, and scoring."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import math
 import time
@@ -11,18 +13,28 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
 from jaxtyping import Float
 from torch import Tensor
 
+from multiadapt import processes
 from multiadapt.adapted import Adapted
 from multiadapt.errors import SpecError, TrainingError
 from multiadapt.methods._base import Training
 from multiadapt.resume_file import ResumeFile, put_back, taken_out, unprefixed
+from multiadapt.stopwatch import NoWatch, Watch
 from multiadapt.types import Inputs
 
-__all__ = ["Data", "Event", "History", "Session", "device_of", "scored", "scores", "train"]
+__all__ = [
+    "Data",
+    "Event",
+    "History",
+    "Session",
+    "computed",
+    "device_of",
+    "scored",
+    "scores",
+    "train",
+]
 
 _log = logging.getLogger("multiadapt")
 
@@ -44,6 +56,10 @@ class Fed(Protocol):
         """All rows in blocks, in order."""
         ...
 
+    def flush(self) -> None:
+        """Write what is to be kept for later runs and has only been computed so far."""
+        ...
+
 
 @dataclass(frozen=True)
 class Data:
@@ -53,6 +69,12 @@ class Data:
     target: Tensor
     """(b,) or (b, c), as `Target.encode` gives it."""
     weight: Float[Tensor, " b"]
+    views: Sequence[Fed] = ()
+    """The same rows seen otherwise: an epoch takes one after the other, the feed first."""
+
+    def seen(self, epoch: int) -> Fed:
+        """The rows as an epoch takes them, counted from 0."""
+        return (self.feed, *self.views)[epoch % (1 + len(self.views))]
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,8 @@ class Session:
     """A hash of all that the run depends on; a resume file with another one is refused."""
     tell: Callable[[Event], None] = lambda event: None
     """Told of every batch and every epoch."""
+    watch: Watch = field(default_factory=NoWatch)
+    """Told where the time goes."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +152,21 @@ def train(
     Best means the lowest validation loss; without validation rows the last epoch's weights stay.
     A run that is taken up again with the same arguments ends, on a CPU, with the same bits as one
     that was never broken off. Ctrl-C and the time limit end it early and keep the best so far.
+    Processes that are `together` divide every batch between them and end with the same weights.
     `measure` turns validation scores into the metric that is shown.
 
     Raises:
-        SpecError: there is nothing to train, so that a time limit or a resume file would do nothing.
+        SpecError: there is nothing to train, so that a time limit or a resume file would do nothing; or the
+            recipe asks for more views than `data` has.
     """
+    if training.views != 1 + len(data.views):
+        raise SpecError(
+            f"training.views is of the pictures in a table's rows, got {training.views} where every picture is "
+            "seen as it is: leave it out"
+        )
     if not any(p.requires_grad for p in model.parameters()):
-        given = {"time_limit": session.time_limit, "resume": session.resume}
+        profile = session.watch.measures or None
+        given = {"time_limit": session.time_limit, "resume": session.resume, "profile": profile}
         idle = " and ".join(f"{name}=" for name, value in given.items() if value is not None)
         if idle:
             raise SpecError(f"this method trains nothing step by step: leave {idle} out")
@@ -144,8 +176,12 @@ def train(
 
 
 def scores(model: Adapted, feed: Fed, training: Training) -> Float[np.ndarray, "b c"]:
-    """The head's scores of every row, in the feed's order."""
-    return scored(model, feed.batches(feed.in_order()), training, feed.device)
+    """The head's scores of every row, in the feed's order; processes that are together divide the blocks."""
+    order = feed.in_order()
+    mine = feed.batches(processes.every(order))
+    with processes.agreed():
+        found = scored(model, mine, training, feed.device)
+    return processes.laid(found, order)
 
 
 def scored(
@@ -155,12 +191,23 @@ def scored(
     device: torch.device,
 ) -> Float[np.ndarray, "b c"]:
     """The head's scores of every row of these batches, in their order."""
+    return computed(model, batches, training, device, lambda batch: model(batch).scores)
+
+
+def computed(
+    model: Adapted,
+    batches: Iterable[Mapping[str, Inputs]],
+    training: Training,
+    device: torch.device,
+    of: Callable[[Mapping[str, Inputs]], Tensor],
+) -> Float[np.ndarray, "b c"]:
+    """What `of` makes of every row of these batches, in their order, in the model's precision."""
     model.eval()
     found: list[Tensor] = []
     with torch.inference_mode():
         for batch in batches:
             with _precision(training, device):
-                found.append(model(batch).scores.float().cpu())
+                found.append(of(batch).float().cpu())
     return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
 
 
@@ -171,7 +218,8 @@ def device_of(name: str | None) -> torch.device:
             f"device {name!r} needs a GPU that torch sees, and there is none; use 'cpu'"
         )
     try:
-        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        own = name or ("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(processes.local(own))
     except RuntimeError as error:
         raise SpecError(
             f"device must be one that torch knows, such as 'cpu' or 'cuda:0', got {name!r}"
@@ -189,22 +237,15 @@ class _Run:
         session: Session,
     ) -> None:
         self.model, self.data, self.validation, self.training = model, data, validation, training
-        self.seed, self.session = seed, session
-        self.accelerator = _accelerator(data.feed.device)
+        self.seed, self.session, self.watch = seed, session, session.watch
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         # One call for all tensors: of small ones, torch's default loop takes a third of a step.
-        optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             self.trainable,
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
             fused=True,
         )
-        _, prepared = self.accelerator.prepare(model, optimizer)
-        # In one process, Accelerate's wrapper looks for packages on the disk in every step, a
-        # millisecond, and its backward divides the loss by one.
-        alone = self.accelerator.num_processes == 1
-        self.optimizer = optimizer if alone else prepared
-        self.backward = torch.autograd.backward if alone else self.accelerator.backward
         self.file = ResumeFile(session.resume) if session.resume else None
         self.at = _Progress()
         self.best: dict[str, Tensor] | None = None
@@ -213,10 +254,13 @@ class _Run:
     def go(self, measure: Callable[[np.ndarray], float] | None) -> History:
         devices = [self.data.feed.device] if self.data.feed.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(devices):  # the caller's random numbers stay the caller's
+            # The caller's random numbers stay the caller's.
+            with torch.random.fork_rng(devices), processes.interruptible():
+                self._meet()
                 self._resume()
                 while not self.at.stopped:
-                    self._epoch(measure)
+                    with self.watch.stage("epoch"):
+                        self._epoch(measure)
         except KeyboardInterrupt:
             self.at.stopped = "interrupt"
             kept = (
@@ -234,23 +278,33 @@ class _Run:
         self._set_learning_rate()
         self.model.train()
         if self.at.batch == 0:
-            torch.manual_seed(
-                self.seed * 100_003 + self.at.epoch
-            )  # dropout; a resumed run restores it
-        batches = self.data.feed.batches(order[self.at.batch :])
+            processes.seeded(self.seed * 100_003 + self.at.epoch)  # a resumed run restores it
+        left = order[self.at.batch :]
+        seen = self.data.seen(self.at.epoch)
+        batches = seen.batches([processes.part(rows) for rows in left])
         with contextlib.closing(batches):
-            for rows, batch in zip(order[self.at.batch :], batches, strict=True):
-                self._step(batch, torch.from_numpy(rows), of=len(order))
+            for rows, batch in zip(left, processes.agreeing(batches), strict=True):
+                with processes.batch(len(rows)):
+                    self._step(batch, rows, of=len(order))
                 if self._out_of_time():
                     break
         self._end_epoch(measure, finished=self.at.batch == len(order))
 
-    def _step(self, batch: dict[str, Any], rows: Tensor, *, of: int) -> None:
-        device = self.data.feed.device
-        target, weight = self.data.target[rows].to(device), self.data.weight[rows].to(device)
-        with _precision(self.training, device):
-            loss = self.model.loss(batch, target, weight)
-        value = float(loss.detach())
+    def _step(self, batch: dict[str, Any], rows: np.ndarray, *, of: int) -> None:
+        device, mine = self.data.feed.device, torch.from_numpy(processes.part(rows))
+        target, weight = self.data.target[mine].to(device), self.data.weight[mine].to(device)
+
+        def loss_of(model: Adapted) -> Tensor:
+            with _precision(self.training, device):
+                return processes.counted(model.loss(batch, target, weight))
+
+        if self.watch.measures:
+            before = processes.random_state()  # it may compute the loss once more
+            self.watch.batch(len(mine), self.model, loss_of)
+            processes.restore_random(before)
+        with self.watch.forward(self.model):
+            loss = loss_of(self.model)
+            value = float(processes.summed(loss.detach()))
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss must be finite; it is {value} at epoch {self.at.epoch + 1}, batch "
@@ -258,25 +312,32 @@ class _Run:
             )
         together = self.training.accumulate
         group = min(together, of - self.at.batch // together * together)
-        self.backward(loss / group if group > 1 else loss)
+        with self.watch.backward():
+            torch.autograd.backward(loss / group if group > 1 else loss)
         self.at.batch += 1
         if self.at.batch % together == 0 or self.at.batch == of:
-            if self.training.clip is not None:
-                self.accelerator.clip_grad_norm_(self.trainable, self.training.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.model.stepped()
-        total = float(weight.sum())
+            with self.watch.part("optimizer"):
+                self._update()
+        total = float(self.data.weight[torch.from_numpy(rows)].sum())
         self.at.loss_sum += value * total
         self.at.weight_sum += total
         self._tell()
         self._save(force=False)
 
+    def _update(self) -> None:
+        processes.sum_gradients(self.trainable)
+        if self.training.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.trainable, self.training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.model.stepped()
+
     def _end_epoch(self, measure: Callable[[np.ndarray], float] | None, *, finished: bool) -> None:
         if not finished:
             self._save(force=True)  # a later run goes on from inside this epoch
             self.at.stopped = "time_limit"
-        loss, metric = self._validate(measure)
+        with self.watch.part("validation"):
+            loss, metric = self._validate(measure)
         shown = loss if loss is not None else self.at.loss_sum / max(self.at.weight_sum, 1e-12)
         self._record(loss, metric)
         if loss is None or shown < self.at.best:
@@ -321,7 +382,8 @@ class _Run:
                 self.validation.target.to(device),
                 self.validation.weight.to(device),
             )
-        return float(loss), measure(found.numpy()) if measure else None
+        metric = None if measure is None else processes.first(measure(found.numpy()))
+        return processes.first(float(loss)), metric
 
     def _record(self, loss: float | None, metric: float | None) -> None:
         record = {
@@ -358,7 +420,7 @@ class _Run:
 
     def _out_of_time(self) -> bool:
         limit = self.session.time_limit
-        return limit is not None and time.monotonic() - self.started >= limit
+        return limit is not None and processes.decided(time.monotonic() - self.started >= limit)
 
     def _tell(self, validation: float | None = None, metric: float | None = None) -> None:
         loss = self.at.loss_sum / max(self.at.weight_sum, 1e-12)
@@ -367,37 +429,60 @@ class _Run:
         epoch, epochs = self.at.epoch + 1, self.training.epochs
         self.session.tell(Event(epoch, epochs, rows, of, loss, self._seconds(), validation, metric))
 
+    def _meet(self) -> None:
+        """Processes that train together must be given the same, and begin with the main one's weights."""
+        known = processes.told(hashlib.sha256(json.dumps(self._identity()).encode()).hexdigest())
+        if odd := [i for i, identity in enumerate(known) if identity != known[0]]:
+            raise TrainingError(
+                "all processes must be given the same rows, options and seed; those of process "
+                f"{', '.join(map(str, odd))} differ from those of process 0"
+            )
+        processes.spread(self.model.trained_state())
+
     def _resume(self) -> None:
-        if self.file is None or not self.file.path.exists():
+        if self.file is None or not processes.decided(self.file.path.exists()):
             return
-        values, tensors = self.file.read(self._identity())
+        identity = self._identity()
+        with processes.agreed():
+            values, tensors = self.file.read(identity)
         self.at = _Progress(**values)
         if self.at.stopped == "epochs" and self.at.epoch < self.training.epochs:
             self.at.stopped = ""  # more epochs are asked for than last time
         self.model.load_trained(unprefixed(tensors, "now:"))
         self.best = unprefixed(tensors, "best:") or None
-        put_back(tensors, self.trainable, self.optimizer)
+        mine = processes.own(tensors)
+        put_back(tensors | mine, self.trainable, self.optimizer)
         self.model.recall(unprefixed(tensors, "memory:"))
-        torch.set_rng_state(tensors["rng"])
+        processes.restore_random(mine)
         _log.info("resuming at epoch %d, batch %d", self.at.epoch + 1, self.at.batch)
 
     def _save(self, *, force: bool) -> None:
-        if self.file is None or not (force or time.monotonic() - self.saved > self.file.every):
+        if self.file is None:
             return
+        if not processes.decided(force or time.monotonic() - self.saved > self.file.every):
+            return
+        # Rows computed so far are to be read again as they are: in another batch their last bits differ.
+        self.data.seen(self.at.epoch).flush()
         tensors = {f"now:{k}": t for k, t in self.model.trained_state().items()}
         tensors |= {f"best:{k}": t for k, t in (self.best or {}).items()}
-        tensors |= taken_out(self.trainable, self.optimizer)
+        taken = taken_out(self.trainable, self.optimizer)
+        mine = {k: taken.pop(k) for k in list(taken) if k.startswith("gradient:")}
+        tensors |= taken | processes.each(mine | processes.random_state())
         tensors |= {f"memory:{k}": t for k, t in self.model.memory().items()}
-        tensors["rng"] = torch.get_rng_state()
         stopped = "" if self.at.stopped == "time_limit" else self.at.stopped
         values = asdict(replace(self.at, seconds=self._seconds(), stopped=stopped))
-        self.file.write(values, tensors, self._identity())
+        identity = self._identity()
+        with processes.agreed():
+            if processes.main():
+                self.file.write(values, tensors, identity)
         self.saved = time.monotonic()
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a resume file to be this run's."""
         shapes = {k: list(t.shape) for k, t in self.model.trained_state().items()}
-        return {
+        group = processes.current()
+        several = {} if group is None else {"processes": group.size}
+        return several | {
             "of": self.session.identity,
             "training": {**self.training.to_dict(), "epochs": "any"},
             "seed": self.seed,
@@ -405,14 +490,6 @@ class _Run:
             "target": float(self.data.target.double().sum()),
             "tensors": shapes,
         }
-
-
-def _accelerator(device: torch.device) -> Accelerator:
-    """Accelerate's state belongs to the process; each run of ours chooses its own device."""
-    if PartialState().num_processes > 1:
-        raise SpecError("training on several processes is not supported yet; start a single one")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device.type == "cpu", device_placement=False)
 
 
 @contextlib.contextmanager

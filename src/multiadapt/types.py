@@ -114,6 +114,8 @@ class Stream:
     columns: tuple[Column, ...]
     sampling: Sampling | None = None
     """Which frames its encoder reads of a clip; None but in streams of clips."""
+    pixels: int | None = None
+    """Sides that suffice its encoder: of a larger picture less may be decoded. None: it wants all."""
 
 
 @dataclass(frozen=True)

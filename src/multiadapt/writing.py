@@ -35,6 +35,7 @@ from multiadapt.errors import CellError, SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
 from multiadapt.methods._pretrained import check_method
+from multiadapt.stopwatch import NoWatch, Watch
 from multiadapt.tasks._answer_metrics import Answered, normalised
 from multiadapt.tasks._caption_metrics import Captioned
 from multiadapt.tasks._grouped import warn_worse
@@ -137,6 +138,8 @@ class FittedWriter:
     plan: WritingPlan
     model: WritingModel
     info: dict[str, Any] = field(default_factory=dict)
+    watch: Watch = field(default_factory=NoWatch)
+    """Told where the time of the fit goes."""
 
     def feed(
         self, rows: Excerpt, root: Path | None, texts: list[list[str]] | None = None
@@ -160,6 +163,7 @@ class FittedWriter:
         feed = Feed(
             {stream: self.model.reads[stream]}, rows.frame.filter([stream]).iloc[first], reading,
             self.model.cuts(), self.plan.device, {}, int(self.plan.memory * 1e9), rows.places[first],
+            watch=self.watch,
         )  # fmt: skip
         return feed, which
 
@@ -245,11 +249,13 @@ def fit_texts(
     texts = [said(cast(pd.Series, p.frame[plan.text]), several=plan.several) for p in parts]
     if plan.answers is not None:
         warn_outside(plan.answers, [row for part in texts for row in part])
-    model = model_of(plan)
-    _say_alike(plan, model)
-    taken = adopt(model, donor, plan.method.to_dict(), base) if donor is not None else 0
-    fitted = FittedWriter(plan, model)
-    feeds = [fitted.feed(p, plan.root, t) for p, t in zip(parts, texts, strict=True)]
+    with session.watch.stage("before", sum(map(len, parts))):
+        with session.watch.part("opening"):
+            model = model_of(plan)
+        _say_alike(plan, model)
+        taken = adopt(model, donor, plan.method.to_dict(), base) if donor is not None else 0
+        fitted = FittedWriter(plan, model, watch=session.watch)
+        feeds = [fitted.feed(p, plan.root, t) for p, t in zip(parts, texts, strict=True)]
     data = [Data(f, torch.arange(len(f)), torch.ones(len(f))) for f in feeds]
     history = train(
         model,
@@ -260,6 +266,7 @@ def fit_texts(
         session=replace(session, identity=_identity(plan, model, [part.frame for part in parts])),
     )
     model.eval()
+    fitted.watch = NoWatch()
     fitted.info = {
         "rows": len(rows),
         "validation_rows": 0 if held is None else len(held),

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
+from multiadapt import processes
 from multiadapt.adapters._base import Activation, AdapterSpec, activation, shared
+from multiadapt.adapters._joint_norm import joint_norm
 from multiadapt.attach import Adapter
 from multiadapt.errors import SpecError
 from multiadapt.types import Site
@@ -33,7 +35,8 @@ class ConvBottleneck(AdapterSpec):
     activation: Activation = "relu"
     norm: Literal["batch"] | None = "batch"
     """BatchNorm after the up-convolution: what the published counts include. A training batch with one
-    value per channel has no spread and is normed by the running statistics."""
+    value per channel has no spread and is normed by the running statistics. Several processes norm by the
+    statistics of all their rows."""
     init: Literal["zero", "normal"] = "zero"
     """zero: step 0 equals the frozen model. normal: usual initialisation everywhere."""
     share: bool = True
@@ -52,6 +55,8 @@ class ConvBottleneck(AdapterSpec):
 
 
 class _ConvBottleneck(Adapter):
+    output_only = True
+
     def __init__(self, channels: int, spec: ConvBottleneck) -> None:
         super().__init__()
         self.alpha = spec.alpha
@@ -77,7 +82,11 @@ class _ConvBottleneck(Adapter):
 
     def _normed(self, raised: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
         norm, alone = self.norm, raised.numel() == raised.shape[1]
-        if not (alone and self.training and isinstance(norm, nn.BatchNorm2d)):
+        if not (self.training and isinstance(norm, nn.BatchNorm2d)):
+            return norm(raised)
+        if (group := processes.current()) is not None:
+            return joint_norm(norm, raised, group)
+        if not alone:
             return norm(raised)
         mean, var = norm.running_mean, norm.running_var
         return F.batch_norm(raised, mean, var, norm.weight, norm.bias, eps=norm.eps)

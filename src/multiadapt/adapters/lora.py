@@ -6,7 +6,7 @@ https://arxiv.org/abs/2312.03732; Liu et al., "DoRA: Weight-Decomposed Low-Rank 
 https://arxiv.org/abs/2402.09353
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -113,6 +113,30 @@ class LowRank(Adapter):
             merged = merged * ratio.view(-1, *[1] * (merged.ndim - 1))
         return merged, bias
 
+    def company(self) -> Hashable:
+        """Of one rank and scale, at layers of one shape."""
+        if self.magnitude is not None or (self.shape is not None and self.shape.groups > 1):
+            return None
+        return "low rank", self.scaling, self.shape, self.down.weight.shape, self.up.weight.shape
+
+    def in_company(
+        self,
+        adapters: Sequence[Adapter],
+        sizes: Sequence[int],
+        xs: tuple[Tensor, ...],
+        y: Tensor,
+    ) -> Tensor:
+        """Products of stacked matrices; only wider kernels move over each adapter's items alone."""
+        (x,), own = xs, cast(Sequence[LowRank], adapters)
+        downs, ups = [a.down.weight for a in own], [a.up.weight for a in own]
+        if self.shape is None:
+            low = _stacked(_stacked(x, downs, sizes), ups, sizes)
+            return torch.add(y, low, alpha=self.scaling)
+        parts = zip(x.split([*sizes]), downs, strict=True)
+        hidden = torch.cat([_convolve(part, down, self.shape) for part, down in parts])
+        low = _stacked(hidden.movedim(1, -1), [up.flatten(1) for up in ups], sizes)
+        return torch.add(y, low.movedim(-1, 1), alpha=self.scaling)
+
     def delta(self) -> Tensor:
         """What is added to the frozen weight, in its shape."""
         matrix = self.up.weight.flatten(1) @ self.down.weight.flatten(1)
@@ -156,6 +180,18 @@ def _layers(site: Site, r: int) -> tuple[_Layer, _Layer]:
         bias=False,
     )
     return down, layer(r, site.out_width, 1, bias=False)
+
+
+def _stacked(
+    x: Float[Tensor, "f *n i"], weights: Sequence[Float[Tensor, "o i"]], sizes: Sequence[int]
+) -> Float[Tensor, "f *n o"]:
+    """The next so many items times each weight: one matrix a weight, or one an item where shares differ."""
+    weight = torch.stack([*weights])
+    if len(set(sizes)) > 1:
+        whose = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        weight = weight[whose.to(weight.device)]
+    found = torch.bmm(x.reshape(len(weight), -1, x.shape[-1]), weight.mT)
+    return found.reshape(*x.shape[:-1], -1)
 
 
 def _convolve(x: Tensor, weight: Tensor, shape: Convolution) -> Tensor:

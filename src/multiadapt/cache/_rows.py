@@ -3,6 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from multiadapt.types import Inputs
 
-__all__ = ["TOKENS", "checksum", "keys_of", "lengths_of", "packed", "unpacked"]
+__all__ = ["TOKENS", "checksum", "halved", "keys_of", "lengths_of", "packed", "unpacked"]
 
 
 TOKENS = "tokens:"
@@ -81,6 +82,16 @@ def unpacked(
         padded[mask] = tensor
         found[name.removeprefix(TOKENS)] = padded
     return Inputs({**found, "mask": mask}, torch.tensor([items]), cut)
+
+
+def halved(inputs: Inputs) -> Inputs | None:
+    """Numbers of 32 bits in 16; None where one is too large for them (65,504)."""
+    found = {
+        name: tensor.half() if tensor.dtype == torch.float32 else tensor
+        for name, tensor in inputs.tensors.items()
+    }
+    whole = all(torch.equal(found[k].isfinite(), t.isfinite()) for k, t in inputs.tensors.items())
+    return replace(inputs, tensors=found) if whole else None
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> int:

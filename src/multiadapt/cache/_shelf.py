@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from multiadapt.cache._rows import TOKENS, checksum, lengths_of, packed, unpacked
+from multiadapt.cache._rows import TOKENS, checksum, halved, lengths_of, packed, unpacked
 from multiadapt.types import Inputs
 
 __all__ = ["ABOUT", "DRAFT", "PART", "Shelf", "discard", "told"]
@@ -88,11 +88,13 @@ class Shelf:
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], take: Callable[[int], bool]) -> None:
-        """`about` is written beside the files, for people, its "cut" is the rows'; `take` tells whether so
-        many bytes more may be kept."""
+        """`about` is written beside the files, for people, its "cut" is the rows', with "dtype": "float16"
+        they are kept in half precision; `take` tells whether so many bytes more may be kept."""
         self.folder, self.about, self._take = folder, about, take
-        self.hits, self.refused = 0, 0
-        """Rows that were here when they were asked for, and rows that there was no room for."""
+        self._half = about.get("dtype") == "float16"
+        self.hits, self.refused, self.beyond = 0, 0, 0
+        """Rows that were here when they were asked for, that there was no room for, and that hold a number
+        beyond half precision."""
         self._rows: dict[bytes, tuple[_Part, int]] = {}
         self._waiting: dict[bytes, Inputs] = {}
         self._waiting_bytes = 0
@@ -104,34 +106,51 @@ class Shelf:
         """How many there are."""
         return len(self._rows)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows or key in self._waiting
+
     def through(
         self,
-        inputs: Inputs,
         keys: Sequence[bytes | None],
+        fetch: Callable[[list[int]], Inputs],
         compute: Callable[[Inputs], Inputs],
     ) -> Inputs:
-        """What `compute` says of rows that the keys stand for, on the CPU; only those not here are computed.
+        """What `compute` says of the rows that the keys stand for, on the CPU; only those that are not
+        here are fetched, by their positions, and computed.
 
         What is here counts also where a row has just been computed again: in another batch its last bits
         differ, and a run that is broken off and resumed must not.
         """
         found = self._read_all(keys)
         self.hits += sum(row is not None for row in found)
-        lacking = [i for i in np.flatnonzero(inputs.count).tolist() if found[i] is None]
+        lacking = [i for i, row in enumerate(found) if row is None]
         if lacking:
-            asked = inputs.select(torch.tensor(lacking))
-            new = compute(asked).to(torch.device("cpu"))
-            own = [keys[i] for i in lacking]
-            self.add(own, new)
-            for i, (row, key) in enumerate(zip(lacking, own, strict=True)):
-                kept = self.read(key) if key else None
-                found[row] = new.select(torch.tensor([i])) if kept is None else kept
-        some = next((row for row in found if row is not None), None)
-        if some is None:  # no row has any item
-            return compute(inputs).to(torch.device("cpu"))
+            asked = fetch(lacking)
+            if len(lacking) == len(found) and not asked.items:  # no row has any item
+                return compute(asked).to(torch.device("cpu"))
+            held = np.flatnonzero(asked.count).tolist()
+            if held:
+                new = compute(asked.select(torch.tensor(held)))
+                places = [lacking[i] for i in held]
+                self._put(found, places, keys, new.to(torch.device("cpu")))
+        some = next(row for row in found if row is not None)
         empty = {name: tensor[:0] for name, tensor in some.tensors.items()}
         nothing = replace(some, tensors=empty, count=torch.tensor([0]))
         return Inputs.join([nothing if row is None else row for row in found])
+
+    def _put(
+        self,
+        found: list[Inputs | None],
+        places: Sequence[int],
+        keys: Sequence[bytes | None],
+        new: Inputs,
+    ) -> None:
+        """Rows that have just been computed, kept and put in their places."""
+        own = [keys[place] for place in places]
+        self.add(own, new)
+        for i, (place, key) in enumerate(zip(places, own, strict=True)):
+            kept = self.read(key) if key else None
+            found[place] = new.select(torch.tensor([i])) if kept is None else kept
 
     def _read_all(self, keys: Sequence[bytes | None]) -> list[Inputs | None]:
         """Again where a file turned out to be damaged: its other rows go with it, and are to be kept anew."""
@@ -144,7 +163,8 @@ class Shelf:
     def read(self, key: bytes) -> Inputs | None:
         """One row at the cut; None: it is not there, or is damaged and now thrown away."""
         if key not in self._rows:
-            return self._waiting.get(key)
+            waiting = self._waiting.get(key)
+            return waiting and _whole(waiting)
         part, row = self._rows[key]
         try:
             found = part.row(row, self.about["cut"])
@@ -152,7 +172,8 @@ class Shelf:
             found = None
         if found is None:
             self._drop(part)
-        return found
+            return None
+        return _whole(found)
 
     def add(self, keys: Sequence[bytes | None], inputs: Inputs) -> None:
         """Keep those rows that have a key and are not there yet, where there is room.
@@ -163,6 +184,10 @@ class Shelf:
             if not key or key in self._rows or key in self._waiting:
                 continue
             row = inputs.select(torch.tensor([i]))
+            row = halved(row) if self._half else row
+            if row is None:
+                self.beyond += 1
+                continue
             if not self._take(row.nbytes):
                 self.refused += 1
                 continue
@@ -217,6 +242,14 @@ class Shelf:
         if part.path.exists():
             _log.warning("a damaged file of the cache is thrown away: %s", part.path)
             discard(part.path)
+
+
+def _whole(row: Inputs) -> Inputs:
+    """In the precision that networks compute in."""
+    if not any(t.dtype == torch.float16 for t in row.tensors.values()):
+        return row
+    tensors = {k: t.float() if t.dtype == torch.float16 else t for k, t in row.tensors.items()}
+    return replace(row, tensors=tensors)
 
 
 def discard(path: Path) -> None:

@@ -15,6 +15,7 @@ from multiadapt.errors import SpecError
 __all__ = ["Store"]
 
 _PLACE, _LIMIT = "MULTIADAPT_CACHE", "MULTIADAPT_CACHE_GB"
+_DTYPE, _DTYPES = "MULTIADAPT_CACHE_DTYPE", ("float32", "float16")
 _GIGABYTES = 10.0
 _RECENT = 3600
 """Seconds for which a file that was used is safe: a run that still goes on may want it."""
@@ -29,6 +30,8 @@ class Store:
     folder: Path
     limit: int
     """Bytes. Nothing is kept beyond them; what was kept is not thrown away for it while a run goes on."""
+    dtype: str = "float32"
+    """float16: rows take half the room, rounded to 11 bits."""
     _held: int | None = field(default=None, init=False)
     """Bytes; None until something is to be kept, for most tables are only read."""
 
@@ -36,17 +39,21 @@ class Store:
     def usual() -> "Store | None":
         """Where the environment says: MULTIADAPT_CACHE is a folder, or "off"; MULTIADAPT_CACHE_GB its limit.
 
-        Default: multiadapt in the user's folder of caches, 10 GB. None: nothing is kept.
+        Default: multiadapt in the user's folder of caches, 10 GB. MULTIADAPT_CACHE_DTYPE is the precision of
+        rows, float32 or float16. None: nothing is kept.
         """
-        limit = _gigabytes()
+        limit, dtype = _gigabytes(), os.environ.get(_DTYPE) or _DTYPES[0]
+        if dtype not in _DTYPES:
+            raise SpecError(f"{_DTYPE} must be one of {_DTYPES}, got {dtype!r}")
         place = os.environ.get(_PLACE, "")
         if place == "off" or limit == 0:
             return None
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Store(Path(place or Path(home, "multiadapt")), int(limit * 1e9))
+        return Store(Path(place or Path(home, "multiadapt")), int(limit * 1e9), dtype)
 
     def shelf(self, about: Mapping[str, str | int]) -> Shelf:
         """That of one encoder at one cut, which `about` tells from all others."""
+        about = {**about, "dtype": self.dtype}
         name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
         return Shelf(self.folder / name, about, self.take)
 

@@ -1,6 +1,8 @@
 """multiadapt fit"""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ _TASKS = {
     is_flag=True,
     help="Write OUT.resume.safetensors while training, and continue from it where it is there.",
 )
+@click.option("--profile", is_flag=True, help="Tell where the time went.")
 @click.option("--out", type=FOLDER, help="Folder to save the model in.")
 @click.option("--query", metavar="COLUMN", help="With --task retrieval: the column that asks.")
 @click.option("--find", metavar="COLUMN", help="With --task retrieval: the column that is found.")
@@ -83,8 +86,8 @@ _TASKS = {
     help="With --init-from; other: take over also what was trained on other base weights.",
 )
 def fit(
-    *, method: str | None, val: Path | None, time_limit: float | None, resume: bool, out: Path | None,
-    **given: Any,
+    *, method: str | None, val: Path | None, time_limit: float | None, resume: bool, profile: bool,
+    out: Path | None, **given: Any,
 ) -> None:  # fmt: skip
     """Train on TABLE (CSV, Parquet or Arrow) and save what was trained.
 
@@ -106,11 +109,12 @@ def fit(
     if resume and out is None:
         raise click.UsageError("--resume needs --out: the file to continue from lies beside it")
     columns = _columns(request.task, own)
+    click.get_current_context().with_resource(_main_speaks())
     if columns:
         from multiadapt.cli import _pairing
 
         told = _pairing.Pairing(
-            columns, own["backbone"], val, time_limit, own["init_from"], own["base"]
+            columns, own["backbone"], val, time_limit, profile, own["init_from"], own["base"]
         )
         _pairing.fit(request, method or "uniadapter", told, resume=resume, out=out)
         return
@@ -118,8 +122,21 @@ def fit(
     from multiadapt.cli import _running
 
     _running.fit(
-        request, method or "ti-adapter", val=val, time_limit=time_limit, resume=resume, out=out
-    )
+        request, method or "ti-adapter", val=val, time_limit=time_limit, resume=resume,
+        profile=profile, out=out,
+    )  # fmt: skip
+
+
+@contextmanager
+def _main_speaks() -> Iterator[None]:
+    """Inside, of several processes that train together only the main one prints."""
+    from multiadapt.processes import main
+
+    if main():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def _columns(task: str, own: Mapping[str, Any]) -> dict[str, str]:

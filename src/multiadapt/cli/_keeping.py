@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from multiadapt import processes
 from multiadapt.folders import check_place
 
 __all__ = ["begin", "finish"]
@@ -23,7 +24,8 @@ def finish(model: Any, out: Path | None, file: Path | None) -> None:
     """Save a fitted estimator; of a run that has come to its end there is nothing to continue."""
     if out is None:
         return
-    model.save(out)
+    with processes.together(), processes.agreed():  # nobody ends before it is written
+        model.save(out)
     click.echo(f"saved in {out}", err=True)
     ended = model.fitted_.info["history"]["stopped"] not in ("interrupt", "time_limit")
     if file is not None and ended:

@@ -10,6 +10,7 @@ import click
 from multiadapt import __version__
 from multiadapt.cli._cache import cache
 from multiadapt.cli._compare import compare
+from multiadapt.cli._embed import embed
 from multiadapt.cli._evaluate import evaluate
 from multiadapt.cli._export import export
 from multiadapt.cli._fit import fit
@@ -18,7 +19,7 @@ from multiadapt.cli._mask import mask
 from multiadapt.cli._methods import methods
 from multiadapt.cli._predict import predict
 from multiadapt.cli._remedy import in_shell
-from multiadapt.cli._search import embed, index, search
+from multiadapt.cli._search import index, search
 from multiadapt.cli._tell import answer, caption
 from multiadapt.errors import MultiadaptError
 

@@ -12,12 +12,14 @@ from multiadapt.spec import names, parse_value
 __all__ = [
     "FOLDER",
     "PAIRED",
+    "PLACE",
     "TABLE",
     "Request",
     "chunk_option",
     "device_option",
     "empty_option",
     "encoder_option",
+    "engine_option",
     "estimator_options",
     "json_option",
     "keep_option",
@@ -28,6 +30,7 @@ __all__ = [
     "root_option",
     "set_option",
     "where_option",
+    "workers_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +39,20 @@ PAIRED = ("retrieval", "answering", "captioning")
 """Tasks whose columns have roles."""
 TABLE = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class _Place(click.ParamType):
+    """A file, or one in object storage, which stays the text that it is."""
+
+    name = "path"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        return value if isinstance(value, str) and "://" in value else Path(value)
+
+
+PLACE = _Place()
 
 
 @dataclass(frozen=True)
@@ -165,6 +182,19 @@ keep_option = click.option(
     multiple=True,
     metavar="COLUMN",
     help="Copy this column, in place of the row's number. May be repeated.",
+)
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["here", "ray"]),
+    default="here",
+    show_default=True,
+    help="ray: workers of a Ray cluster, or of this machine, each with the model; needs "
+    "`pip install multiadapt[ray]`.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="With --engine ray.  [default: one for each GPU, or where there is none for each CPU]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

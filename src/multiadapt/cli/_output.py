@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pandas as pd
 
-__all__ = ["show_json", "show_table", "show_validation"]
+__all__ = ["show_json", "show_profile", "show_table", "show_validation"]
 
 
 def show_json(value: Mapping[str, Any]) -> None:
@@ -21,6 +21,16 @@ def show_table(frame: pd.DataFrame, *, index: bool = False) -> None:
     """A frame as text, numbers short and whole ones in thousands."""
     formatted = frame.map(_cell)
     click.echo(formatted.to_string(index=index, index_names=False))
+
+
+def show_profile(profile: pd.DataFrame | None, *, quiet: bool) -> None:
+    """Where the time went, if that was asked for; unless quiet, the estimator has said it."""
+    if profile is None or not quiet:
+        return
+    from multiadapt.reports.profile import lines
+
+    for line in lines(profile):
+        click.echo(line)
 
 
 def show_validation(info: Mapping[str, Any], metric: str = "") -> None:

@@ -11,7 +11,7 @@ from multiadapt.choosing import recipe_of
 from multiadapt.cli._keeping import begin, finish
 from multiadapt.cli._opening import face
 from multiadapt.cli._options import Request
-from multiadapt.cli._output import show_table, show_validation
+from multiadapt.cli._output import show_profile, show_table, show_validation
 from multiadapt.cli._setting import changed, divided, encoders, method_of
 from multiadapt.crossmodal._blip import Task, usual_blip
 from multiadapt.crossmodal._choice import Backbone, backbone_of
@@ -61,6 +61,7 @@ class Pairing:
     backbone: str | None
     val: Path | None
     time_limit: float | None
+    profile: bool
     init_from: Path | None
     base: str | None
 
@@ -80,8 +81,10 @@ def fit(request: Request, method: str, told: Pairing, *, resume: bool, out: Path
         root=table.root,
         time_limit=told.time_limit,
         resume=file,
+        profile=told.profile,
         **{name: value for name, value in begun.items() if value is not None},
     )
+    show_profile(model.profile_, quiet=request.quiet)
     show_table(pd.DataFrame([vars(p) for p in model.fitted_.model.parts()]))
     show_validation(model.fitted_.info, "mean R@1 of both ways by similarity")
     finish(model, out, file)

@@ -1,34 +1,32 @@
 """multiadapt predict"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from multiadapt.cli._options import (
+    PLACE,
     TABLE,
     chunk_option,
     device_option,
     empty_option,
     encoder_option,
+    engine_option,
     keep_option,
     mask_option,
     on_error_option,
     root_option,
+    workers_option,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from multiadapt.tasks._base import Target
 
 __all__ = ["predict"]
 
 
 @click.command()
 @click.argument("model", type=TABLE)
-@click.argument("table", type=TABLE)
+@click.argument("table", type=PLACE)
 @click.option("--out", type=TABLE, required=True, help="A .csv, .parquet or .jsonl file.")
 @chunk_option
 @click.option("--proba", is_flag=True, help="Add a column of probabilities for each class.")
@@ -39,58 +37,27 @@ __all__ = ["predict"]
 @root_option
 @on_error_option
 @device_option
+@engine_option
+@workers_option
 def predict(
-    *,
-    model: Path,
-    table: Path,
-    out: Path,
-    chunk: int,
-    proba: bool,
-    keep: Sequence[str],
-    **given: Any,
-) -> None:
+    *, model: Path, table: Path | str, out: Path, chunk: int, keep: Sequence[str], engine: str,
+    workers: int | None, **given: Any,
+) -> None:  # fmt: skip
     """Predict every row of TABLE with MODEL, a folder that fit made.
 
     The rows keep their order. `row` counts from 0; `prediction` is what the model predicts, for
     several labels one column of zeros and ones each. LoRA and its kin are put into the frozen weights
     before the first row, so that predicting costs no more than the bare encoders; rounding differs.
+
+    A run that was broken off, even by kill -9, continues where it stopped when the same call is made again.
     """
-    _predict(model, table, out, chunk, proba=proba, keep=keep, given=given)
-
-
-def _predict(
-    folder: Path, path: Path, out: Path, chunk: int, *, proba: bool, keep: Sequence[str], given: Mapping[str, Any]
-) -> None:  # fmt: skip
     from multiadapt.cli._chunks import Chunks
-    from multiadapt.data.masks import apply, opened
-    from multiadapt.errors import SpecError
-    from multiadapt.estimators import load
+    from multiadapt.cli._identity import identity
+    from multiadapt.cli._working import Prediction, home_of, run
+    from multiadapt.data.table_writer import check_results
 
-    root = given["root"] or path.parent
-    mask = None if given["mask"] is None else opened(given["mask"])
-    with Chunks(path, out, chunk, keep) as chunks:
-        model = load(folder, encoders=given["encoder"], device=given["device"])
-        fitted = model.fitted_
-        if proba and fitted.target.kind == "regression":
-            raise SpecError("a regression has no probabilities; leave --proba out")
-        with model.folded():
-            for rows, start in chunks:
-                masked = rows if mask is None else apply(rows, fitted.schema, mask, start)
-                answer = fitted.answer(masked, root, given["on_error"], given["empty"])
-                chunks.write(_columns(fitted.target, answer.scores, proba=proba))
-        if mask is not None:
-            mask.check_rows(chunks.rows)
-
-
-def _columns(target: "Target", scores: "np.ndarray", *, proba: bool) -> "dict[str, np.ndarray]":
-    found: dict[str, np.ndarray] = {}
-    predicted, state = target.predict(scores), target.state()
-    names = state.get("names", state.get("classes", []))
-    if predicted.ndim == 2:
-        found |= {f"prediction_{n}": predicted[:, i] for i, n in enumerate(names)}
-    else:
-        found["prediction"] = predicted
-    if proba:
-        likely = target.probabilities(scores)
-        found |= {f"probability_{n}": likely[:, i] for i, n in enumerate(names)}
-    return found
+    check_results(out)
+    given["root"] = given["root"] or home_of(table)
+    told = identity(model, table, {**given, "keep": keep, "chunk": chunk})
+    job = Prediction(model=model, where=None, **given)
+    run(job, Chunks(table, out, chunk, keep, told), engine, workers)

@@ -25,6 +25,7 @@ KEYWORDS = {
     "memory": "memory",
     "metric": "metric",
     "on_error": "on_error",
+    "profile": "profile",
     "resume": "out",  # the file lies beside what is saved
     "root": "root",
     "sample_weight": "sample_weight",

@@ -1,6 +1,6 @@
 """What `fit` and `compare` do with a request: choose the task, build estimators, run them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from multiadapt.cli._documentation import trains
 from multiadapt.cli._keeping import begin, finish
 from multiadapt.cli._options import Request
-from multiadapt.cli._output import show_table, show_validation
+from multiadapt.cli._output import show_profile, show_table, show_validation
 from multiadapt.cli._setting import MODALITIES, changed, check_read, divided, encoders, method_of
 from multiadapt.data.tables import Table, read_table
 from multiadapt.errors import SpecError
@@ -32,10 +32,12 @@ def fit(
     val: Path | None,
     time_limit: float | None,
     resume: bool,
+    profile: bool,
     out: Path | None,
 ) -> None:
     """Fit, print what was trained and how well, save."""
-    _check_used(request, method, time_limit=time_limit, resume=resume)
+    given = {"--resume": resume, "--time-limit": time_limit is not None, "--profile": profile}
+    _check_used(request, method, [option for option, is_given in given.items() if is_given])
     file = begin(out, resume=resume)
     table = read(request)
     task = task_of(request, table.frame)
@@ -50,20 +52,20 @@ def fit(
         root=table.root,
         time_limit=time_limit,
         resume=file,
+        profile=profile,
     )
+    show_profile(model.profile_, quiet=request.quiet)
     show_table(model.parameters())
     show_validation(model.fitted_.info)
     finish(model, out, file)
 
 
-def _check_used(request: Request, name: str, *, time_limit: float | None, resume: bool) -> None:
-    """SpecError: an option would have no effect on this method."""
+def _check_used(request: Request, name: str, training: Sequence[str]) -> None:
+    """SpecError: an option would have no effect on this method; `training` are those given that need epochs."""
     method = method_of(name, {})
     check_read(method, [n for n in request.encoder if n in MODALITIES])
-    given = {"--resume": resume, "--time-limit": time_limit is not None}
-    idle = [option for option, is_given in given.items() if is_given]
-    if idle and not trains(method):
-        raise SpecError(f"{_untrained(method)}: leave {' and '.join(idle)} out")
+    if training and not trains(method):
+        raise SpecError(f"{_untrained(method)}: leave {' and '.join(training)} out")
 
 
 def _untrained(method: Method) -> str:

@@ -1,4 +1,4 @@
-"""multiadapt embed, index, search"""
+"""multiadapt index, search"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from multiadapt.cli._options import (
 if TYPE_CHECKING:
     from multiadapt.retriever import CrossModalRetriever
 
-__all__ = ["embed", "index", "search"]
+__all__ = ["index", "search"]
 
 side_option = click.option(
     "--side",
@@ -29,39 +29,6 @@ side_option = click.option(
     show_default=True,
     help="Which of the two columns that the retriever was fitted on.",
 )
-
-
-@click.command()
-@click.argument("model", type=TABLE)
-@click.argument("table", type=TABLE)
-@click.option("--out", type=TABLE, required=True, help="A .parquet file.")
-@side_option
-@network_option
-@encoder_option
-@where_option
-@root_option
-@device_option
-def embed(
-    *, model: Path, table: Path, out: Path, side: str, where: str | None, root: Path | None, **opening: Any
-) -> None:  # fmt: skip
-    """Write a vector of length 1 for every row of TABLE, made by the retriever MODEL.
-
-    The file has the columns `row`, counted from 0 in the whole TABLE, and `vector`.
-    """
-    import pandas as pd
-
-    from multiadapt.data.tables import read_table
-    from multiadapt.errors import SpecError
-
-    if out.suffix != ".parquet":
-        raise SpecError(f"--out must end in .parquet, vectors are no text; got {out.name!r}")
-    retriever = _opened(model, opening)
-    whole = read_table(table, root=root)
-    numbered = whole.frame.reset_index(drop=True)  # a Parquet file may have labels of its own
-    rows = read_table(numbered, where=where, root=whole.root)
-    vectors = retriever.embed(rows.frame, side, root=rows.root)  # type: ignore[arg-type]
-    pd.DataFrame({"row": rows.frame.index, "vector": list(vectors)}).to_parquet(out, index=False)
-    click.echo(f"{len(vectors)} vectors in {out}", err=True)
 
 
 @click.command()

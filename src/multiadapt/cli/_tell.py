@@ -194,15 +194,21 @@ def _write(
     kind: str, model: Path, source: Path, opening: Mapping[str, Any], of_table: Mapping[str, Any],
     how: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    from multiadapt.cli._chunks import Chunks
+    from multiadapt.cli._chunks import Chunks, Found
+    from multiadapt.cli._identity import identity
+    from multiadapt.data.table_writer import check_results
 
+    check_results(of_table["out"])
     root = of_table["root"] or source.parent
-    with Chunks(source, of_table["out"], of_table["chunk"], of_table["keep"]) as chunks:
+    options = {**of_table, **opening, **how, "root": root, "out": None}
+    told = identity(model, source, options)
+    with Chunks(source, of_table["out"], of_table["chunk"], of_table["keep"], told) as chunks:
         estimator = _opened(kind, model, opening, how)
         for rows, start in chunks:
             # Each part draws its own numbers; those of a part are the same again.
             drawn = {**how, "seed": how.get("seed", 0) + start}
-            chunks.write({"prediction": estimator.predict(rows, root=root, **drawn).to_numpy()})
+            said = estimator.predict(rows, root=root, **drawn).to_numpy()
+            chunks.write(Found({"prediction": said}))
 
 
 def _one(estimator: Any, source: Path, question: str | None) -> "pd.DataFrame":

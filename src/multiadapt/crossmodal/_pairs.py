@@ -154,6 +154,11 @@ class SharedFeed:
             for part in parts:
                 part.close()
 
+    def flush(self) -> None:
+        """As of a feed."""
+        for feed, _ in self.sides:
+            feed.flush()
+
 
 class PairFeed(SharedFeed):
     """Batches of pairs."""
@@ -186,3 +191,8 @@ class CellFeed:
         behind = len(self.queries)
         yield from self.queries.batches([rows for rows in order if rows[0] < behind])
         yield from self.targets.batches([rows - behind for rows in order if rows[0] >= behind])
+
+    def flush(self) -> None:
+        """As of a feed."""
+        self.queries.flush()
+        self.targets.flush()

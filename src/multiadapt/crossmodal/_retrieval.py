@@ -8,13 +8,14 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multiadapt import processes
 from multiadapt.adapted import Adapted
 from multiadapt.attach import resting
 from multiadapt.crossmodal._base import Joint
@@ -66,6 +67,18 @@ class Contrast(Spec):
                     f"{name} is of what a teacher says, which needs momentum, got {name}={given} with "
                     "momentum=None: leave it out, or give momentum, such as 0.995"
                 )
+
+
+class _Batch(NamedTuple):
+    """What both sides of a batch say."""
+
+    live: Sides
+    taught: Sides
+    """By the teacher; without one, the same as live."""
+    others: Sides
+    """The same of the rows of all processes, which are compared with."""
+    rows: Int[Tensor, "n 2"]
+    """Which query and target these are."""
 
 
 class _Heads(nn.Module):
@@ -196,12 +209,15 @@ class RetrievalModel(Adapted):
         tokens = self.tokens(batch)
         live = _both(self.vectors(tokens))
         taught = live if self.contrast.momentum is None else self._taught(batch)
-        known = self.known or Known(torch.cat([target, *self.queue.rows()]))
-        loss = self._contrastive(live, taught, target, weight, known)
+        rows = processes.gathered(target)
+        others = processes.gathered(taught[0]), processes.gathered(taught[1])
+        known = self.known or Known(torch.cat([rows, *self.queue.rows()]))
+        sides = _Batch(live, taught, others, rows)
+        loss = self._contrastive(sides, target, weight, known) * processes.share(weight)
         if self.matches and self.contrast.matching:
-            loss = loss + self._matching(batch, tokens, live, target, known)
-        self.seen_rows += len(target)
-        self.queue.put(taught, target)
+            loss = loss + self._matching(batch, tokens, live, rows, known)
+        self.seen_rows += len(rows)
+        self.queue.put(others, rows)
         return loss
 
     def held_out_loss(
@@ -230,22 +246,17 @@ class RetrievalModel(Adapted):
         return similarity(each[:queries, :own], each[queries:, :other])
 
     def _contrastive(
-        self,
-        live: Sides,
-        taught: Sides,
-        target: Int[Tensor, "b 2"],
-        weight: Float[Tensor, " b"],
-        known: Known,
+        self, batch: "_Batch", target: Int[Tensor, "b 2"], weight: Float[Tensor, " b"], known: Known
     ) -> Float[Tensor, ""]:
-        pool = torch.cat([target, *self.queue.rows()])
+        pool = torch.cat([batch.rows, *self.queue.rows()])
         total = weight.new_zeros(())
         for own, other in ((0, 1), (1, 0)):
-            others = [taught[other], *self.queue.side(other)]
-            near = self._near(live[own], others)
+            others = [batch.others[other], *self.queue.side(other)]
+            near = self._near(batch.live[own], others)
             aim = _aim(known.belong(target[:, own], pool[:, other], own))
             if share := self._share():
                 with torch.no_grad():
-                    believed = self._near(taught[own], others)
+                    believed = self._near(batch.taught[own], others)
                     aim = share * believed.softmax(1) + (1 - share) * aim
             total = total + _mean(_cross_entropy(near, aim), weight)
         return total / 2
@@ -259,24 +270,27 @@ class RetrievalModel(Adapted):
         batch: Mapping[str, Inputs],
         tokens: Mapping[str, Tokens],
         live: Sides,
-        target: Int[Tensor, "b 2"],
+        target: Int[Tensor, "r 2"],
         known: Known,
     ) -> Float[Tensor, ""]:
-        """Pairs, each text with a hard other picture, each picture with a hard other text."""
+        """Pairs, each text with a hard other picture, each picture with a hard other text.
+
+        Of several processes each tells the pairs of its own pictures, with texts from all.
+        """
         text, seen = self.streams.index(self.texts), self.streams.index(self.seen)
         with torch.no_grad():
-            near = similarity(live[text], live[seen]) / self.heads.temperature
-            other = ~known.belong(target[:, text], target[:, seen], text)
-            rows = torch.arange(len(target), device=near.device)
-            asking, shown = rows[other.any(1)], rows[other.any(0)]
-            pictures = _drawn(near[asking], other[asking])
-            words = _drawn(near.T[shown], other.T[shown])
-        texts = torch.cat([rows, asking, words])
-        looked = torch.cat([rows, pictures, shown])
-        sight = self.sight(batch, tokens).rows(looked)
-        logits = self.matched(batch[self.texts].select(texts), sight, live[text][texts, 0])
-        truth = (torch.arange(len(texts), device=near.device) < len(rows)).long()
-        return F.cross_entropy(logits.float(), truth)
+            said = processes.gathered(live[text])
+            near = similarity(said, processes.gathered(live[seen])) / self.heads.temperature
+            texts, looked = _pairs(near, ~known.belong(target[:, text], target[:, seen], text))
+        start, end = processes.bounds(len(target))
+        own = (looked >= start) & (looked < end)
+        words = processes.rows_of_all(batch[self.texts])
+        if not bool(own.any()):
+            return near.new_zeros(())
+        sight = self.sight(batch, tokens).rows(looked[own] - start)
+        logits = self.matched(words.select(texts[own]), sight, said[texts[own], 0])
+        truth = (torch.arange(len(texts), device=near.device) < len(target)).long()
+        return F.cross_entropy(logits.float(), truth[own]) * (len(logits) / len(texts))
 
     def sight(self, batch: Mapping[str, Inputs], tokens: Mapping[str, Tokens]) -> Seen:
         """What texts look at."""
@@ -374,9 +388,23 @@ def _mean(each: Float[Tensor, " b"], weight: Float[Tensor, " b"]) -> Float[Tenso
     return (each * weight).sum() / weight.sum().clamp_min(1e-12)
 
 
+def _pairs(
+    near: Float[Tensor, "n n"], other: Bool[Tensor, "n n"]
+) -> tuple[Int[Tensor, " k"], Int[Tensor, " k"]]:
+    """Texts and pictures by their rows: all that belong together, then those that are hard to tell apart."""
+    rows = torch.arange(len(near), device=near.device)
+    asking, shown = rows[other.any(1)], rows[other.any(0)]
+    pictures = _drawn(near[asking], other[asking])
+    words = _drawn(near.T[shown], other.T[shown])
+    return torch.cat([rows, asking, words]), torch.cat([rows, pictures, shown])
+
+
 def _drawn(near: Float[Tensor, "a b"], allowed: Bool[Tensor, "a b"]) -> Int[Tensor, " a"]:
     """One of the allowed columns a row, nearer ones more often."""
     if len(near) == 0 or not bool(near.isfinite().all()):  # a loss that is not finite says so later
         return torch.zeros(len(near), dtype=torch.long, device=near.device)
     chance = near.masked_fill(~allowed, -torch.inf).softmax(1)
-    return torch.multinomial(chance, 1)[:, 0]
+    draws = processes.draws()
+    if draws is None:
+        return torch.multinomial(chance, 1)[:, 0]
+    return torch.multinomial(chance.cpu(), 1, generator=draws)[:, 0].to(near.device)

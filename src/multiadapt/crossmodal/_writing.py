@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GenerationConfig
 
+from multiadapt import processes
 from multiadapt.adapted import Adapted
 from multiadapt.attach import running
 from multiadapt.crossmodal._blip import Parts
@@ -244,7 +245,8 @@ class WritingModel(Adapted, ABC):
     def loss(
         self, batch: Mapping[str, Inputs], target: Tensor, weight: Float[Tensor, " b"]
     ) -> Float[Tensor, ""]:
-        return self.held_out_loss(self._losses(batch, self.smoothing)[:, None], target, weight)
+        losses = self._losses(batch, self.smoothing)[:, None]
+        return self.held_out_loss(losses, target, weight) * processes.share(weight)
 
     def held_out_loss(
         self, scores: Float[Tensor, "b c"], target: Tensor, weight: Float[Tensor, " b"]

@@ -72,7 +72,8 @@ class Blip(BackboneSpec):
         if stream.modality == "text":
             return PretrainedEncoder(stream, parts.text, "text")
         if stream.modality == "image":
-            return PretrainedEncoder(stream, parts.vision, "vision")
+            small = replace(stream, pixels=parts.vision.preparation.least)
+            return PretrainedEncoder(small, parts.vision, "vision")
         sampled = replace(stream, sampling=Sampling(self.frames, self.sampling, self.stride))
         return PretrainedEncoder(sampled, parts.clips(self.frames), "vision")
 

@@ -3,13 +3,22 @@
 import csv
 import os
 import tempfile
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
+from itertools import chain, islice
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["BadCell", "bad_cells", "listing", "missing_cells"]
+__all__ = [
+    "BadCell",
+    "bad_cells",
+    "in_order",
+    "listing",
+    "missing_cells",
+    "plain",
+    "unreadable_cells",
+]
 
 SHOWN = 10
 """How many bad cells a report spells out."""
@@ -41,17 +50,38 @@ def bad_cells(cells: pd.Series, bad: np.ndarray, reason: str) -> list[BadCell]:
     ]
 
 
+def plain(value: object) -> object:
+    """A row's label as JSON holds it."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
 def _plainly(value: object) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)[:200]
 
 
 def listing(bad: Collection[BadCell], line: Callable[[BadCell], str]) -> str:
     """The first ten in the table's order, one line each, and the name of the file with all of them."""
-    ordered = sorted(bad, key=lambda b: (b.position, b.column))
-    lines = [f"  {line(b)}" for b in ordered[:SHOWN]]
-    if len(ordered) > SHOWN:
-        kept = _write(ordered)
-        lines.append(f"  and {len(ordered) - SHOWN} more; all {len(ordered)} are listed in {kept}")
+    return _listed(iter(in_order(bad)), len(bad), line)
+
+
+def in_order(bad: Collection[BadCell]) -> list[BadCell]:
+    """In the order of the table."""
+    return sorted(bad, key=lambda b: (b.position, b.column))
+
+
+def unreadable_cells(bad: Iterator[BadCell], count: int) -> str:
+    """The listing of so many cells that cannot be read, which come in the table's order."""
+    return _listed(
+        bad, count, lambda b: f"{b.where}, column {b.column!r}, file {b.value}: {b.reason}"
+    )
+
+
+def _listed(bad: Iterator[BadCell], count: int, line: Callable[[BadCell], str]) -> str:
+    first = list(islice(bad, SHOWN))
+    lines = [f"  {line(b)}" for b in first]
+    if count > SHOWN:
+        kept = _write(chain(first, bad))
+        lines.append(f"  and {count - SHOWN} more; all {count} are listed in {kept}")
     return "\n".join(lines)
 
 
@@ -60,7 +90,7 @@ def missing_cells(bad: Collection[BadCell]) -> str:
     return listing(bad, lambda b: f"{b.where}: {b.column} missing")
 
 
-def _write(bad: list[BadCell]) -> str:
+def _write(bad: Iterable[BadCell]) -> str:
     handle, name = tempfile.mkstemp(prefix="multiadapt-bad-cells-", suffix=".csv")
     with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,6 +1,7 @@
 """Rows of a table to what each encoder prepares. Order in is order out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def cells(
     if stream.modality == "video":
         return clips(found, stream.sampling or Sampling(), reading, positions)
     readers: Mapping[str, Read[Any]] = {
-        "image": read_image,
+        "image": partial(read_image, least=stream.pixels),
         "audio": read_sound,
         "vector": read_vector,
     }

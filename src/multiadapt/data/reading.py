@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 import pandas as pd
 
-from multiadapt.data.bad_cells import BadCell, listing
+from multiadapt.data.bad_cells import BadCell, in_order, unreadable_cells
 from multiadapt.errors import CellError
 
 __all__ = ["Read", "Reading", "content", "files", "locate"]
@@ -28,7 +28,7 @@ class Reading:
 
     Relative paths start from `root`, and no path may leave it; None is the current folder. A cell
     with one bad file, or with more than `max_files`, is missing as a whole; `finish` then raises one
-    error about all of them or, with on_error="missing", logs them.
+    error about all of them or, with on_error="missing", logs them, or hands them to `take`.
     """
 
     def __init__(
@@ -36,10 +36,12 @@ class Reading:
         root: Path | None,
         max_files: int = 8,
         on_error: Literal["raise", "missing"] = "raise",
+        take: Callable[[list[BadCell]], None] | None = None,
     ) -> None:
         self.root = root
         self.max_files = max_files
         self.on_error = on_error
+        self.take = take
         self._bad: dict[tuple[int, str, str], BadCell] = {}
 
     @property
@@ -88,12 +90,13 @@ class Reading:
 
     def finish(self) -> None:
         """Report the bad cells, if any, and forget them. CellError where `on_error` is "raise"."""
-        bad, self._bad = self.bad, {}
+        bad, self._bad = in_order(self.bad), {}
         if not bad:
             return
-        lines = listing(
-            bad, lambda b: f"{b.where}, column {b.column!r}, file {b.value}: {b.reason}"
-        )
+        if self.on_error == "missing" and self.take is not None:
+            self.take(bad)
+            return
+        lines = unreadable_cells(iter(bad), len(bad))
         if self.on_error == "missing":
             LOG.warning("%d unreadable cells are taken as missing:\n%s", len(bad), lines)
             return
@@ -145,7 +148,8 @@ def locate(part: str | Path, root: Path, *, folder: bool = False) -> Path:
             raise CellError(f"the path leads out of {home}: pass root= with a folder that holds it")
         if path.is_file() or (folder and path.is_dir()):
             return path
-        what = "a folder" if path.is_dir() else "no such file"
+        a_clip = "a folder, as cells of kind video may be,"
+        what = a_clip if path.is_dir() else "no such file"
     except CellError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a loop of links

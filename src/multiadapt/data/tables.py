@@ -1,12 +1,10 @@
-"""Tables in and out: CSV, Parquet, Arrow and data frames become pandas frames; results go to files.
+"""Tables in: CSV, Parquet, Arrow and data frames become pandas frames.
 
 Missing cells of a CSV are the words pandas reads as such ("", NA, NaN, null, ...); a line with fewer
 fields than the header has missing cells at its end, one with more is an error.
 """
 
 import codecs
-import json
-import os
 import re
 import warnings
 from collections import Counter
@@ -14,23 +12,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from jaxtyping import Bool
 from pyarrow import ipc, parquet
 
+from multiadapt.data.storage import Stored, is_stored
 from multiadapt.data.values import text
 from multiadapt.errors import SchemaError
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Source", "Table", "TableWriter", "did_you_mean", "read_chunks", "read_table"]
+__all__ = ["Source", "Table", "did_you_mean", "matching", "read_chunks", "read_table"]
 
 Source: TypeAlias = "str | Path | pd.DataFrame | polars.DataFrame | pa.Table"
+_File: TypeAlias = Path | Stored
 
 SUFFIXES = (".csv", ".parquet", ".arrow", ".feather", ".ipc")
 UNREADABLE = (ValueError, OSError, pa.ArrowException, pd.errors.ParserWarning)
@@ -55,14 +55,16 @@ def read_table(
     """Read a file by its suffix, or take a frame as it is; it is not copied and never written to.
 
     `where` keeps the rows with `column=value` or `column!=value`, compared as text; an empty value
-    stands for missing cells. File cells are relative to `root`, by default the table file's folder.
+    stands for missing cells. File cells are relative to `root`, by default the table file's folder; of a
+    file in object storage, such as s3://bucket/table.parquet, the current folder.
 
     Raises:
         SchemaError: the file cannot be read, has no or repeated columns, or `where` matches no row.
     """
     if isinstance(source, (str, Path)):
         path = _existing(source)
-        frame, root = _read(path), path.parent if root is None else root
+        home = None if isinstance(path, Stored) else path.parent
+        frame, root = _read(path), home if root is None else root
     else:
         frame = _frame(source)
     frame = named(frame)
@@ -105,36 +107,49 @@ def did_you_mean(absent: Iterable[str], names: Iterable[str]) -> str:
     return f": did you mean {' and '.join(close)}?" if close else ""
 
 
-def _existing(source: str | Path) -> Path:
-    path = Path(source).expanduser()
+def _existing(source: str | Path) -> _File:
+    path = Stored(str(source)) if is_stored(source) else Path(source).expanduser()
     if path.suffix.lower() not in SUFFIXES:
         raise SchemaError(
             f"{path}: a table must be one of {', '.join(SUFFIXES)}, got {path.suffix!r}"
         )
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
-        raise SchemaError(f"{path}: {what} (the current folder is {Path.cwd()})")
-    return path
+    if path.is_file():
+        return path
+    if isinstance(path, Stored):
+        raise SchemaError(f"{path}: there is no such file")
+    what = "is a folder, not a file" if path.is_dir() else "there is no such file"
+    raise SchemaError(f"{path}: {what} (the current folder is {Path.cwd()})")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _opened(path: _File) -> Any:
+    """As pandas and pyarrow take it."""
+    return path.open() if isinstance(path, Stored) else path
+
+
+def _read(path: _File) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".csv":
             _check_header(_csv_names(path))
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # fields would be lost
-                return pd.read_csv(path, **CSV_OPTIONS)
+                return pd.read_csv(_opened(path), **CSV_OPTIONS)
         return _frame(_arrow(path))
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
-def _arrow(path: Path) -> pa.Table:
+def _arrow(path: _File) -> pa.Table:
     if path.suffix.lower() == ".parquet":
-        with parquet.ParquetFile(path) as file:  # read_table would add columns named in the path
+        with parquet.ParquetFile(
+            _opened(path)
+        ) as file:  # read_table would add columns named in the path
             return file.read()
-    with pa.memory_map(str(path)) as mapped, _ipc(mapped) as reader:
+    with _mapped(path) as mapped, _ipc(mapped) as reader:
         return reader.read_all()
+
+
+def _mapped(path: _File) -> pa.NativeFile:
+    return path.open() if isinstance(path, Stored) else pa.memory_map(str(path))
 
 
 def _ipc(mapped: Any) -> Any:
@@ -144,10 +159,11 @@ def _ipc(mapped: Any) -> Any:
     return ipc.open_file(mapped) if mark == b"ARROW1" else ipc.open_stream(mapped)
 
 
-def _csv_names(path: Path) -> list[str]:
+def _csv_names(path: _File) -> list[str]:
     """The header as it is written: pandas renames a repeated column."""
+    one: dict[str, Any] = {"header": None, "nrows": 1, "dtype": str, "na_filter": False}
     try:
-        head = pd.read_csv(path, encoding="utf-8", header=None, nrows=1, dtype=str, na_filter=False)
+        head = pd.read_csv(_opened(path), encoding="utf-8", **one)
     except pd.errors.EmptyDataError:
         return []
     return [name for name in head.iloc[0].tolist() if name]
@@ -165,7 +181,7 @@ def _check_header(names: list[str]) -> None:
         )
 
 
-def _unreadable(path: Path, error: BaseException) -> SchemaError:
+def _unreadable(path: _File, error: BaseException) -> SchemaError:
     if isinstance(error, SchemaError):
         return SchemaError(f"{path}: {error}")
     if isinstance(error, UnicodeDecodeError):
@@ -176,10 +192,10 @@ def _unreadable(path: Path, error: BaseException) -> SchemaError:
     return SchemaError(f"{path}: not a readable {path.suffix} table: {error}")
 
 
-def _bad_byte(path: Path) -> int:
+def _bad_byte(path: _File) -> int:
     """Offset of the first byte that is not UTF-8; the error's own counts from pandas' buffer."""
     decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
-    with path.open("rb") as file:
+    with path.open() if isinstance(path, Stored) else path.open("rb") as file:
         while True:
             block = file.read(1 << 20)
             held = len(decoder.getstate()[0])
@@ -206,6 +222,16 @@ def _frame(source: Any) -> pd.DataFrame:
 
 
 def _filter(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    keep = matching(frame, where)
+    if not keep.any():
+        column = re.split(r"\s*!?=", where.strip(), maxsplit=1)[0]
+        held = _texts(frame[column]).unique().tolist()
+        raise SchemaError(f"where={where!r} keeps no row; {column!r} holds {held[:20]}")
+    return frame.loc[keep]
+
+
+def matching(frame: pd.DataFrame, where: str) -> Bool[np.ndarray, " b"]:
+    """Which rows `column=value` or `column!=value` keeps. SchemaError: there is no such column."""
     parts = re.fullmatch(r"([^=]+?)\s*(!?=)\s*(.*)", where.strip(), re.DOTALL)
     if parts is None:
         raise SchemaError(f"where must be column=value or column!=value, got {where!r}")
@@ -215,41 +241,44 @@ def _filter(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         raise SchemaError(
             f"where={where!r}: no column {column!r}; the table has {list(frame)}{meant}"
         )
-    names = frame[column].map(text).astype(object)
-    names = names.where(names.notna(), "")
-    equal = (names == (text(value) or "")).to_numpy()
-    keep = equal if relation == "=" else ~equal
-    if not keep.any():
-        held = names.unique().tolist()
-        raise SchemaError(f"where={where!r} keeps no row; {column!r} holds {held[:20]}")
-    return frame.loc[keep]
+    equal = (_texts(frame[column]) == (text(value) or "")).to_numpy()
+    return equal if relation == "=" else ~equal
 
 
-def read_chunks(path: str | Path, rows: int) -> Iterator[pd.DataFrame]:
+def _texts(cells: Any) -> Any:
+    names = cells.map(text).astype(object)
+    return names.where(names.notna(), "")
+
+
+def read_chunks(path: str | Path, rows: int, skip: int = 0) -> Iterator[pd.DataFrame]:
     """The rows of a table file in order, at most `rows` at a time, in memory that does not grow.
 
-    A column may be numbers in one chunk and text in the next; `Schema.conform` makes them one. A table
-    without rows is one empty chunk.
+    `path` may name a file in object storage, such as s3://bucket/table.parquet. A column may be numbers in
+    one chunk and text in the next; `Schema.conform` makes them one. A table without rows is one empty chunk.
+    The first `skip` chunks are passed over.
     """
-    path, start, chunk = _existing(path), 0, None
+    file, start, part = _existing(path), 0, None
     try:
-        chunks = (
-            _csv_chunks(path, rows) if path.suffix.lower() == ".csv" else _arrow_chunks(path, rows)
+        parts = (
+            _csv_chunks(file, rows) if file.suffix.lower() == ".csv" else _arrow_chunks(file, rows)
         )
-        for chunk in chunks:
+        for i, part in enumerate(parts):
+            start, first = start + len(part), start
+            if i < skip:
+                continue
+            chunk = part if isinstance(part, pd.DataFrame) else part.to_pandas()
             if isinstance(chunk.index, pd.RangeIndex):
-                chunk = chunk.set_axis(pd.RangeIndex(start, start + len(chunk)), axis=0)
-            start += len(chunk)
+                chunk = chunk.set_axis(pd.RangeIndex(first, start), axis=0)
             yield named(chunk)
-        if chunk is None:
-            yield named(_read(path))
+        if part is None and skip == 0:
+            yield named(_read(file))
     except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(file, error) from error
 
 
-def _csv_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+def _csv_chunks(path: _File, rows: int) -> Iterator[pd.DataFrame]:
     _check_header(_csv_names(path))
-    chunks: Any = pd.read_csv(path, chunksize=rows, **CSV_OPTIONS)
+    chunks: Any = pd.read_csv(_opened(path), chunksize=rows, **CSV_OPTIONS)
     with chunks as reader:
         while True:
             with warnings.catch_warnings():
@@ -260,110 +289,14 @@ def _csv_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
             yield chunk
 
 
-def _arrow_chunks(path: Path, rows: int) -> Iterator[pd.DataFrame]:
+def _arrow_chunks(path: _File, rows: int) -> Iterator[pa.RecordBatch]:
     if path.suffix.lower() == ".parquet":
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(rows):
-                yield batch.to_pandas()
+        with parquet.ParquetFile(_opened(path)) as file:
+            yield from file.iter_batches(rows)
         return
-    with pa.memory_map(str(path)) as mapped, _ipc(mapped) as reader:
+    with _mapped(path) as mapped, _ipc(mapped) as reader:
         counted = hasattr(reader, "num_record_batches")
         batches = map(reader.get_batch, range(reader.num_record_batches)) if counted else reader
         for batch in batches:
             for start in range(0, len(batch), rows):
-                yield batch.slice(start, rows).to_pandas()
-
-
-class TableWriter:
-    """Appends frames to a .csv, .parquet, .jsonl or .ndjson file that appears only when it is whole.
-
-    Row labels are not written; missing values are empty fields, nulls and nulls. The first frame
-    fixes the columns. Leaving the `with` block by an error leaves nothing, and an older file as it was.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
-        self._part = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.part")
-        self._suffix = self.path.suffix.lower()
-        self._columns: list[str] | None = None
-        self._parquet: parquet.ParquetWriter | None = None
-        if self._suffix not in (".csv", ".parquet", ".jsonl", ".ndjson"):
-            raise SchemaError(
-                f"{path}: results must go to .csv, .parquet, .jsonl or .ndjson, got {self.path.suffix!r}"
-            )
-
-    def __enter__(self) -> "TableWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = self._part.open("xb")
-        return self
-
-    def write(self, frame: pd.DataFrame) -> None:
-        """Append the rows. SchemaError: other columns, or other types, than the first frame's."""
-        frame, first = named(frame), self._columns is None
-        if self._columns is None:
-            self._columns = list(frame)
-        if list(frame) != self._columns:
-            raise SchemaError(
-                f"{self.path}: every frame must have {self._columns}, got {list(frame)}"
-            )
-        if self._suffix == ".parquet":
-            self._write_parquet(frame)
-        elif self._suffix == ".csv":
-            frame.to_csv(self._file, index=False, header=first)
-        else:
-            self._file.write(_json_lines(frame).encode())
-
-    def _write_parquet(self, frame: pd.DataFrame) -> None:
-        writer = self._parquet
-        if writer is None:
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-            writer = self._parquet = parquet.ParquetWriter(self._file, _typed(table.schema))
-        schema = writer.schema
-        try:
-            writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
-        except pa.ArrowException as error:
-            raise SchemaError(
-                f"{self.path}: every frame must have the types {schema}: {error}"
-            ) from error
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None and self._suffix == ".parquet" and self._parquet is None:
-                self._write_parquet(pd.DataFrame())
-            if self._parquet is not None:
-                self._parquet.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            if kind is None:
-                self._part.replace(self.path)
-        finally:
-            self._file.close()
-            self._part.unlink(missing_ok=True)
-
-
-def _typed(schema: pa.Schema) -> pa.Schema:
-    """The schema with text where the first frame held only missing values."""
-    fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in schema]
-    return pa.schema(fields, schema.metadata)
-
-
-def _json_lines(frame: pd.DataFrame) -> str:
-    """One JSON object a row; pandas' own writer would round numbers to fifteen digits."""
-    columns = [_json_values(frame[name]) for name in frame]
-    lines = (
-        json.dumps(dict(zip(frame, row, strict=True)), ensure_ascii=False)
-        for row in zip(*columns, strict=True)
-    )
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _json_values(cells: Any) -> list[Any]:
-    if pd.api.types.is_datetime64_any_dtype(cells):
-        cells = cells.map(pd.Timestamp.isoformat, na_action="ignore")
-    return cells.astype(object).where(cells.notna(), None).tolist()
+                yield batch.slice(start, rows)

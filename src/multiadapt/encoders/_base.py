@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from multiadapt.attach import Adapter, attach
 from multiadapt.errors import SpecError
 from multiadapt.spec import Spec
 from multiadapt.types import Cells, Inputs, Labels, Site, Stream, Tokens
@@ -80,6 +81,8 @@ class Encoder(nn.Module, ABC):
     """Names of own parameters behind the last block, which every method trains."""
     pooled: "Standardize"
     """What the pooled vector passes last; a site of role "pooled" corrects its output."""
+    late: Mapping[Site, Adapter] = {}
+    """Sites that a kept prefix may hold the uncorrected output of: it is corrected when it is read."""
     entrance: int | None = None
     """The block before which guests join the tokens; None: it takes none. The model sets it."""
     visibility: Literal["read-only", "full"] = "read-only"
@@ -118,9 +121,27 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def origin(self) -> Origin: ...
 
+    def receive(self, adapters: Mapping[Site, Adapter]) -> None:
+        """Put adapters at sites of this encoder. Default: by hooks of their own."""
+        attach(self, adapters)
+
+    def held_bytes(self) -> int:
+        """Bytes of memory that hold what it keeps of the training rows. Default: those it saves."""
+        return sum(t.numel() * t.element_size() for t in self.learned().tensors.values())
+
     def about(self) -> Mapping[str, str] | None:
         """What `prefix` depends on beside row and cut, where it is worth keeping from run to run and no
         row's values depend on its batch. Default: None, it is not."""
+        return None
+
+    def prepared_by(self) -> str | None:
+        """What `prepare` depends on beside the cell, where it takes so long that a row is better known by
+        its files than by what became of them. Default: None, it does not."""
+        return None
+
+    def learns_by(self) -> Mapping[str, str] | None:
+        """What `learn` depends on beside its arguments, where what it makes is worth keeping from run to run.
+        Default: None, it is not."""
         return None
 
     def learned(self) -> Learned:
@@ -140,7 +161,8 @@ class Encoder(nn.Module, ABC):
         if native or self.trained:
             return 0
         deepest = self.blocks if tokens and self.hosts(0) != "vector" else self.blocks + 1
-        return min((s.block for s in sites if s.role != "pooled"), default=deepest)
+        inner = (s.block + (s in self.late) for s in sites if s.role != "pooled")
+        return min(inner, default=deepest)
 
 
 class EncoderSpec(Spec, ABC):

@@ -4,23 +4,26 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from multiadapt.attach import running
+from multiadapt.attach import Adapter, attach, corrected, running
 from multiadapt.encoders._base import Encoder, Origin, Standardize
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._open import Opened
 from multiadapt.errors import EncoderError
+from multiadapt.mixing import Corrections, Share, listen, mixed
 from multiadapt.types import Cells, Inputs, Site, Stream, Tokens
 
-__all__ = ["Backbone", "ItemPool", "PretrainedEncoder"]
+__all__ = ["Backbone", "ItemPool", "PretrainedEncoder", "Walked"]
 
 Mask = Bool[Tensor, "f n"] | None
+_HOME = "backbone."  # where the paths of places inside the network begin
 
 
 class ItemPool(nn.Module, ABC):
@@ -45,24 +48,41 @@ class Backbone(nn.Module):
         self.family = opened.family
         self.preparation = opened.preparation
         self.origin = opened.origin
+        self.shared = False
+        """Whether several models run it, whose adapters come with each pass."""
+        self.apart = False
+        """Whether it was found that the items of several models cannot pass it together."""
+        self.listening = False
         self.train(False)
 
     def train(self, mode: bool = True) -> "Backbone":  # noqa: FBT001, FBT002 - torch's signature
         return super().train(False)
 
+    def same(self, other: "Backbone") -> bool:
+        """Whether both surely compute the same of the same cells."""
+        return (
+            self.origin.sha256 == other.origin.sha256 != ""
+            and self.frames == other.frames
+            and self.preparation == other.preparation
+            and self._built() == other._built()
+        )
+
     def about(self) -> Mapping[str, str] | None:
         """What tells its frozen computation from any other's; None: padding has a part in it."""
         if self.family.window or not self.origin.sha256:
             return None
-        plain = {k: v for k, v in vars(self.family).items() if isinstance(v, (str, int, float))}
-        config: Any = getattr(self.network, "config", None)
-        settings = config.to_json_string() if hasattr(config, "to_json_string") else ""
-        built = f"{type(self.family)} {sorted(plain.items())} {settings}\n{self.network}"
+        built = self._built()
         return {
             "source": self.origin.source,
             "weights": self.origin.sha256,
             "built": hashlib.sha256(built.encode()).hexdigest(),
         }
+
+    def _built(self) -> str:
+        plain = {k: v for k, v in vars(self.family).items() if isinstance(v, (str, int, float))}
+        config: Any = getattr(self.network, "config", None)
+        settings = config.to_json_string() if hasattr(config, "to_json_string") else ""
+        return f"{type(self.family)} {sorted(plain.items())} {settings}\n{self.network}"
 
     def start(self, tensors: Mapping[str, Tensor], cut: int) -> tuple[Tensor, Mask]:
         """The state that enters block `cut`, from what was kept there or, at 0, from raw inputs."""
@@ -76,6 +96,23 @@ class Backbone(nn.Module):
         for index in range(start, end):
             state = self.family.block(index, state, sight)
         return state
+
+
+class Walked(NamedTuple):
+    """What came out of a network's last block, item by item."""
+
+    tokens: Float[Tensor, "f m d"]
+    mask: Mask
+    """Which tokens are real; None: all."""
+    pooled: Float[Tensor, "f d"]
+    guests: Float[Tensor, "f g d"] | None
+
+    def part(self, start: int, end: int) -> "Walked":
+        """Some of the items."""
+        some = slice(start, end)
+        mask = None if self.mask is None else self.mask[some]
+        guests = None if self.guests is None else self.guests[some]
+        return Walked(self.tokens[some], mask, self.pooled[some], guests)
 
 
 class PretrainedEncoder(Encoder):
@@ -97,6 +134,9 @@ class PretrainedEncoder(Encoder):
         self.pooled = Standardize(self.width)
         self.pool = pool
         self.tail = tuple(f"pool.{n}" for n, _ in pool.named_parameters()) if pool else ()
+        self.late = {}
+        self.corrections: Corrections | None = None
+        """What this model corrects inside a network that it shares with others."""
 
     def prepare(self, cells: Cells) -> Inputs:
         rows: Sequence[Sequence[Any]] = cells  # type: ignore[assignment]
@@ -132,31 +172,77 @@ class PretrainedEncoder(Encoder):
         present = inputs.count > 0
         if inputs.items == 0:  # an invented picture would move what adapters learn and count
             return self._nothing(inputs, guests)
+        if inputs.cut > self.blocks:
+            return Tokens.single(self._settled(inputs.tensors["pooled"], inputs), present)
+        with self._live(inputs):
+            walked = self.walk(inputs, guests)
+        return self.arrived(walked, inputs)
+
+    def walk(self, inputs: Inputs, guests: Float[Tensor, "*f g d"] | None = None) -> Walked:
+        """All items through the network, corrected as the caller's `running` or `mixed` says."""
+        state, mask, guest = self._walked(inputs, guests)
+        return Walked(*self._finished(state, mask), guest)
+
+    def arrived(self, walked: Walked, inputs: Inputs) -> Tokens:
+        """What the network made of the rows' items, as this model reads it."""
+        pooled = self._settled(walked.pooled, inputs)
+        x, seen = _side_by_side(walked.tokens, walked.mask, inputs)
+        return Tokens(x, seen, pooled, self._of_rows(walked.guests, inputs, inputs.count > 0))
+
+    def receive(self, adapters: Mapping[Site, Adapter]) -> None:
+        """Those inside a network that several models share come with each pass, and leave it as it is."""
+        if not self.backbone.shared:
+            attach(self, adapters)
+            # Not of tokens, which guests join before the block whose output is corrected.
+            self.late = {
+                s: a
+                for s, a in adapters.items()
+                if a.output_only and s.role == "block" and s.layout == "map"
+            }
+            return
+        inner = {s: a for s, a in adapters.items() if s.path.startswith(_HOME)}
+        attach(self, {s: a for s, a in adapters.items() if s not in inner})
+        self.corrections = Corrections(self, inner)
+        if not self.backbone.listening:
+            listen(self, [s for s in self.sites() if s.path.startswith(_HOME)])
+            self.backbone.listening = True
+
+    def _live(self, inputs: Inputs) -> AbstractContextManager[Any]:
+        """Inside, this stream's adapters correct the network."""
+        if self.corrections is None:
+            return running(self.stream.name)
+        return mixed([Share(self.corrections, inputs.items)])
+
+    def _finished(
+        self, state: Tensor, mask: Mask
+    ) -> tuple[Float[Tensor, "f m d"], Mask, Float[Tensor, "f d"]]:
+        tokens, pooled = self.backbone.family.finish(state, mask)
+        return tokens, mask, pooled
+
+    def _settled(self, vectors: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
+        """The items' vectors as the rows', after the adapter that corrects those."""
         with running(self.stream.name):
-            if inputs.cut > self.blocks:
-                pooled = self._joined(inputs.tensors["pooled"], inputs)
-                return Tokens.single(self.corrected(pooled, inputs), present)
-            state, mask, guest = self._walked(inputs, guests)
-            tokens, pooled = self.backbone.family.finish(state, mask)
-            pooled = self.corrected(self._joined(pooled, inputs), inputs)
-        x, seen = _side_by_side(tokens, mask, inputs)
-        return Tokens(x, seen, pooled, self._of_rows(guest, inputs, present))
+            return self.corrected(self._joined(vectors, inputs), inputs)
 
     def _walked(
-        self, inputs: Inputs, guests: Float[Tensor, "g d"] | None
+        self, inputs: Inputs, guests: Float[Tensor, "*f g d"] | None
     ) -> tuple[Tensor, Mask, Float[Tensor, "f g d"] | None]:
         """The last state, which of its tokens are real, and what the guests became.
 
-        Guests enter at `entrance`, where it is set, beside the tokens of every item.
+        Guests enter at `entrance`, where it is set, beside the tokens of every item: the same ones
+        everywhere, or some for each item.
         """
         state, mask = self.backbone.start(inputs.tensors, inputs.cut)
+        ended = {s: a for s, a in self.late.items() if s.block + 1 == inputs.cut}
+        state = corrected(self.stream.name, ended, state)
         if guests is None or self.entrance is None:
             return self.backbone.run(state, Sight(mask), inputs.cut, self.blocks), mask, None
         state = self.backbone.run(state, Sight(mask), inputs.cut, self.entrance)
         state = torch.cat([state, guests.expand(len(state), -1, -1).to(state.dtype)], dim=1)
-        sight = Sight(mask, len(guests), self.visibility)
+        count = guests.shape[-2]
+        sight = Sight(mask, count, self.visibility)
         state = self.backbone.run(state, sight, self.entrance, self.blocks)
-        state, guest = state[:, : -len(guests)], state[:, -len(guests) :]
+        state, guest = state[:, :-count], state[:, -count:]
         return state, mask, self.backbone.family.leave(guest)
 
     def _of_rows(
@@ -183,7 +269,7 @@ class PretrainedEncoder(Encoder):
         pooled = Site(
             "", "pooled", "pooled", self.blocks, d, d, last.stage, last.stages, layout="vector"
         )
-        home = "backbone.network"
+        home = f"{_HOME}network"
         inner = (
             replace(s, path=f"{home}.{s.path}", reads=tuple(f"{home}.{r}" for r in s.reads))
             for s in found
@@ -201,6 +287,10 @@ class PretrainedEncoder(Encoder):
 
     def about(self) -> Mapping[str, str] | None:
         return self.backbone.about()
+
+    def prepared_by(self) -> str | None:
+        """Tokens of a text are sooner made than a hash of the tokenizer."""
+        return None if self.stream.modality == "text" else repr(self.backbone.preparation)
 
     def _joined(self, pooled: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
         return inputs.mean(pooled) if self.pool is None else self.pool(pooled, inputs)

@@ -57,4 +57,5 @@ class ImageEncoder(EncoderSpec):
         return PixelPreparation.read(place, config, self.size, revision)
 
     def build(self, stream: Stream, network: nn.Module | None, name: str) -> Encoder:
-        return PretrainedEncoder(stream, cast(Backbone, network), name)
+        backbone = cast(Backbone, network)
+        return PretrainedEncoder(replace(stream, pixels=backbone.preparation.least), backbone, name)

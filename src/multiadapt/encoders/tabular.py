@@ -4,8 +4,10 @@ Qu et al., "TabICL", https://arxiv.org/abs/2502.05564, and its second version; a
 of TI-Adapter, https://arxiv.org/abs/2606.11682.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -97,6 +99,18 @@ class _Tabular(InContext):
     def origin(self) -> Origin:
         return self.backbone.origin
 
+    def learns_by(self) -> Mapping[str, str] | None:
+        origin = self.origin()
+        if not origin.sha256:
+            return None
+        return {
+            "source": origin.source,
+            "weights": origin.sha256,
+            "built": json.dumps(self.spec.to_dict(), sort_keys=True),
+            "device": self.pooled.mean.device.type,
+            "versions": f"torch {torch.__version__}, tabicl {version('tabicl')}",
+        }
+
     def learned(self) -> Learned:
         """The context's rows, or with `context="embeddings"` what its columns and rows became."""
         values: dict[str, Any] = {
@@ -110,6 +124,15 @@ class _Tabular(InContext):
         context = cast(Context, self.context)
         tensors = {"rows": torch.tensor(context.rows), "y": torch.tensor(context.y)}
         return Learned(values | {"members": len(self._fitted.members)}, tensors, holds_rows=True)
+
+    def held_bytes(self) -> int:
+        """With keys and values of the context, once it has looked at a row."""
+        kept: list[Any] = [*(() if self.context is None else (self.context.rows, self.context.y))]
+        for memory in self.memories:
+            caches = [cache for cache in (memory.columns, memory.keys) if cache is not None]
+            entries = [entry for cache in caches for entry in cache.kv.values()]
+            kept += [memory.rows, *(t for e in entries for t in (e.key, e.value))]
+        return sum(t.nbytes for t in kept)
 
     def restore(self, learned: Learned) -> None:
         values, tensors = learned.values, learned.tensors

@@ -37,11 +37,14 @@ class Training(Spec):
     clip: float | None = None
     """Largest norm of the gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    views: int = 1
+    """As how many pictures training sees each one, an epoch each in turn: as it is, and in the others cut to
+    half of its area or more and, every second one, turned left to right. Of tables with pictures."""
     normalize: bool = True
     """Standardise every frozen embedding over the training rows, to a length of about 1."""
 
     def check(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "decay_every"):
+        for name in ("epochs", "batch_size", "accumulate", "decay_every", "views"):
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "decay", "clip"):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from multiadapt import processes
 from multiadapt.errors import SpecError
 from multiadapt.spec import Spec
 from multiadapt.types import Tokens
@@ -43,7 +44,7 @@ class Filled(NamedTuple):
 
     tokens: dict[str, Tokens]
     penalty: Float[Tensor, ""]
-    """What the filling adds to the loss in training."""
+    """What the filling adds to the loss in training; of several processes its share, which are added up."""
 
 
 class Fill(nn.Module, ABC):
@@ -91,8 +92,9 @@ def drop(there: Bool[Tensor, "b m"], rate: float | None) -> Bool[Tensor, "b m"]:
     rate = modalities / (modalities + 1) if rate is None else rate
     if modalities < 2 or rate == 0:
         return there
-    loses = torch.rand(rows) < rate  # on the CPU: the same draws on every device
-    which = torch.randint(modalities, (rows,))
+    # On the CPU: the same draws on every device.
+    loses = processes.drawn(rows, lambda n, g: torch.rand(n, generator=g)) < rate
+    which = processes.drawn(rows, lambda n, g: torch.randint(modalities, (n,), generator=g))
     lost = (loses[:, None] & (torch.arange(modalities) == which[:, None])).to(there.device)
     return there & ~(lost & there.all(1, keepdim=True))
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from multiadapt import processes
 from multiadapt.missing._base import (
     Fill,
     Filled,
@@ -71,9 +72,9 @@ class _Running(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Float[Tensor, "b d"], present: Bool[Tensor, " b"]) -> None:
-        rows = x[present]
-        if len(rows) == 0:
+        mean = processes.mean_of(x[present])
+        if mean is None:
             return
         self.shown += 1
         share = max(_MOMENTUM, 1 / int(self.shown))
-        self.value.lerp_(rows.mean(0).to(self.value.dtype), share)
+        self.value.lerp_(mean.to(self.value.dtype), share)

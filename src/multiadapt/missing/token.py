@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from multiadapt import processes
 from multiadapt.errors import SpecError
 from multiadapt.missing._base import (
     Demand,
@@ -157,23 +158,27 @@ class _Tokens(Fill):
         self, tokens: list[Tokens], imitated: list[Tensor], there: Bool[Tensor, "b m"]
     ) -> Float[Tensor, ""]:
         """The mean distance of stand-ins from what they imitate, over rows that have both."""
-        total, count = there.new_zeros((), dtype=torch.float32), there.new_zeros(())
+        total = count = there.new_zeros((), dtype=torch.float32)
         if self.spec.alignment == 0:
             return total
         for found, (i, j) in zip(imitated, self.pairs, strict=True):
             both = there[:, i] & there[:, j]
             target = tokens[j].pooled
             target = (target.detach() if self.spec.detach else target).float()
-            total = total + (self._distance(found.float(), target, both) * both).sum()
-            count = count + both.sum()
+            rows, squares = processes.summed(
+                torch.stack([both.sum(), (target.detach().square().sum(1) * both).sum()])
+            )
+            length = squares / rows.clamp_min(1)
+            total = total + (self._distance(found.float(), target, length) * both).sum()
+            count = count + rows
         return self.spec.alignment * total / count.clamp_min(1)
 
     def _distance(
-        self, found: Float[Tensor, "b d"], target: Float[Tensor, "b d"], both: Bool[Tensor, " b"]
+        self, found: Float[Tensor, "b d"], target: Float[Tensor, "b d"], length: Float[Tensor, ""]
     ) -> Float[Tensor, " b"]:
+        """`length`: the mean squared length of all targets."""
         if self.spec.distance == "cosine":
             return 1 - nn.functional.cosine_similarity(found, target, dim=1)
-        length = (target.detach().square().sum(1) * both).sum() / both.sum().clamp_min(1)
         return (found - target).square().sum(1) / length.clamp_min(1e-6)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from multiadapt import processes
 from multiadapt.training import Event
 
 __all__ = ["showing"]
@@ -19,8 +20,12 @@ def showing(*, verbose: bool) -> Iterator[Callable[[Event], None]]:
     """Inside, multiadapt's log lines reach standard error; yields what a run tells its events to.
 
     The bar appears only where standard error is a terminal. Handlers that the program has set on
-    the logger are left alone and nothing is added to them.
+    the logger are left alone and nothing is added to them. Of several processes the main one alone speaks.
     """
+    if not processes.main():
+        with _silent():
+            yield lambda event: None
+        return
     if not verbose:
         yield lambda event: None
         return
@@ -52,6 +57,17 @@ def _speaking(console: Console) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    log = logging.getLogger("multiadapt")
+    handlers, propagates = log.handlers, log.propagate
+    log.handlers, log.propagate = [logging.NullHandler()], False
+    try:
+        yield
+    finally:
+        log.handlers, log.propagate = handlers, propagates
 
 
 def _bar(console: Console) -> Progress:

@@ -85,6 +85,12 @@ class PixelPreparation:
         short = None if how == "squash" else self.short or max(self.height, self.width)
         return replace(self, short=short)
 
+    @property
+    def least(self) -> int:
+        """Sides from which on a picture need not be larger: twice what it becomes, so that the filter that
+        makes it smaller still decides how it looks."""
+        return 2 * max(self.height, self.width, self.short or 0)
+
     def tensors(self, items: Sequence[UInt8[np.ndarray, "_ _ 3"]], note: Note) -> dict[str, Tensor]:
         return {"pixels": self.pixels(items)}
 

@@ -1,0 +1,77 @@
+"""Processes that train together: each works on its part of every batch, and all come to the same numbers.
+
+Inside `together` all processes must reach the same of these functions in the same order; what one does for itself
+goes into `agreed`, so that its error ends all. Outside, and in a single process, they give back what they are given.
+"""
+
+from multiadapt.processes._batch import (
+    anywhere,
+    batch,
+    bounds,
+    counted,
+    drawn,
+    draws,
+    gathered,
+    mean_of,
+    part,
+    random_state,
+    restore_random,
+    rows_of_all,
+    seeded,
+    share,
+    sum_gradients,
+    summed,
+    unheard,
+)
+from multiadapt.processes._group import Group, current, local, main, together
+from multiadapt.processes._talk import (
+    agreed,
+    agreeing,
+    dealt,
+    decided,
+    each,
+    every,
+    first,
+    interruptible,
+    laid,
+    own,
+    spread,
+    told,
+)
+
+__all__ = [
+    "Group",
+    "agreed",
+    "agreeing",
+    "anywhere",
+    "batch",
+    "bounds",
+    "counted",
+    "current",
+    "dealt",
+    "decided",
+    "drawn",
+    "draws",
+    "each",
+    "every",
+    "first",
+    "gathered",
+    "interruptible",
+    "laid",
+    "local",
+    "main",
+    "mean_of",
+    "own",
+    "part",
+    "random_state",
+    "restore_random",
+    "rows_of_all",
+    "seeded",
+    "share",
+    "spread",
+    "sum_gradients",
+    "summed",
+    "together",
+    "told",
+    "unheard",
+]
