@@ -69,6 +69,7 @@ class Nothing(Job):
     """A job that costs nothing."""
 
     device: str | None = "cpu"
+    where: str | None = None
 
     @contextmanager
     def opened(self) -> Iterator[Work]:

@@ -25,6 +25,7 @@ class Watched(Job):
     """Folder in which each opening of the job leaves a file, and a death."""
     dies_at: int | None = None
     device: str | None = "cpu"
+    where: str | None = None
 
     @contextmanager
     def opened(self) -> Iterator[Work]:

@@ -34,6 +34,7 @@ class Job(ABC):
     """What a worker needs to be told; it opens the model once, and takes any number of parts."""
 
     device: str | None
+    where: str | None
 
     @abstractmethod
     def opened(self) -> AbstractContextManager[Work]:
@@ -173,9 +174,8 @@ def home_of(table: Source) -> Path:
 def finish(job: Job, chunks: Chunks) -> None:
     """SchemaError: what was given does not fit the table as a whole."""
     job.check(chunks.rows)
-    where = getattr(job, "where", None)
-    if where is not None and chunks.written == 0:
-        raise SchemaError(f"where={where!r} keeps no row of the {chunks.rows} of the table")
+    if job.where is not None and chunks.written == 0:
+        raise SchemaError(f"where={job.where!r} keeps no row of the {chunks.rows} of the table")
 
 
 def _chosen(rows: pd.DataFrame, where: str | None) -> Int[np.ndarray, " k"] | None:
