@@ -20,8 +20,8 @@ from multiadapt.errors import SpecError
 from multiadapt.gather import Source, check_columns
 from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
+from multiadapt.scoring import device_of
 from multiadapt.tasks._answer_metrics import LEAST, Answered, answered, most_frequent, normalised
-from multiadapt.training import device_of
 from multiadapt.writing import Base, FittedWriter, frames_note, table_of, warn_outside
 from multiadapt.writing_files import load_writer
 

@@ -14,8 +14,8 @@ from multiadapt.crossmodal._writing import Decoding
 from multiadapt.gather import Source, check_columns
 from multiadapt.methods._base import Method, Training
 from multiadapt.picture_to_text import PictureToText, Run, Wanted
+from multiadapt.scoring import device_of
 from multiadapt.tasks._caption_metrics import Captioned, captioned
-from multiadapt.training import device_of
 from multiadapt.writing import Base, FittedWriter, blip_of, frames_note, table_of
 from multiadapt.writing_files import load_writer
 

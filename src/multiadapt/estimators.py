@@ -15,11 +15,11 @@ from multiadapt.errors import SpecError
 from multiadapt.gather import Source, is_table
 from multiadapt.methods._base import Method, Training
 from multiadapt.multimodal import Multimodal
+from multiadapt.scoring import device_of
 from multiadapt.tasks._base import TaskSpec
 from multiadapt.tasks.classification import Classification
 from multiadapt.tasks.multilabel import Multilabel
 from multiadapt.tasks.regression import Regression
-from multiadapt.training import device_of
 from multiadapt.types import Kind
 
 __all__ = ["MultimodalClassifier", "MultimodalRegressor", "from_pretrained", "load"]

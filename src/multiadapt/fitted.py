@@ -25,8 +25,8 @@ from multiadapt.errors import ArtifactError, SpecError
 from multiadapt.feed import Feed, side_by_side
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel
+from multiadapt.scoring import computed, scored, scores
 from multiadapt.tasks._base import Target, TaskSpec
-from multiadapt.training import computed, scored, scores
 from multiadapt.types import Inputs
 
 __all__ = ["Answer", "Fitted", "Prepared"]

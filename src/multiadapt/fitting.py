@@ -29,9 +29,10 @@ from multiadapt.fitted import Fitted
 from multiadapt.learning import learned
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
+from multiadapt.scoring import scores
 from multiadapt.stopwatch import Watch
 from multiadapt.tasks._base import Target, TaskSpec
-from multiadapt.training import Data, History, Session, scores, train
+from multiadapt.training import Data, History, Session, train
 from multiadapt.types import Inputs, Kind, Stream
 
 __all__ = ["Plan", "Rows", "fit"]

@@ -22,7 +22,7 @@ from multiadapt.folders import read_config
 from multiadapt.gather import Source, opened
 from multiadapt.many_rows import Names, groups_of, read, rows_by_name, score
 from multiadapt.networks import Networks, networks_of, size_of
-from multiadapt.training import device_of
+from multiadapt.scoring import device_of
 
 __all__ = ["ManyModels", "load_many"]
 

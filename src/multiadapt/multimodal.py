@@ -41,10 +41,11 @@ from multiadapt.reports.contributions import Contributions, contributions, expla
 from multiadapt.reports.profile import profiled
 from multiadapt.reports.progress import showing
 from multiadapt.reports.robustness import EACH_AND_BOTH, RATES, Grid, Robustness, robustness
+from multiadapt.scoring import device_of
 from multiadapt.spec import Spec
 from multiadapt.stopwatch import watching
 from multiadapt.tasks._base import TaskSpec
-from multiadapt.training import Session, device_of
+from multiadapt.training import Session
 from multiadapt.types import Kind
 
 __all__ = ["Multimodal"]

@@ -23,8 +23,9 @@ from multiadapt.gather import Source, check_columns, home_of, opened, parted
 from multiadapt.methods._base import Method, Training, method_of
 from multiadapt.reports.profile import profiled
 from multiadapt.reports.progress import showing
+from multiadapt.scoring import device_of
 from multiadapt.stopwatch import watching
-from multiadapt.training import Session, device_of
+from multiadapt.training import Session
 from multiadapt.types import Kind
 from multiadapt.writing import (
     Base,

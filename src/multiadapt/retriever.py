@@ -27,6 +27,7 @@ from multiadapt.reports.profile import profiled
 from multiadapt.reports.progress import showing
 from multiadapt.reranking import candidates, searched, sources_of
 from multiadapt.retrieving import FittedRetriever, PairPlan, Protocol, check_beta, fit_pairs
+from multiadapt.scoring import device_of
 from multiadapt.search import (
     Id,
     VectorIndex,
@@ -38,7 +39,7 @@ from multiadapt.search import (
 )
 from multiadapt.stopwatch import watching
 from multiadapt.tasks._grouped import warn_worse
-from multiadapt.training import Session, device_of
+from multiadapt.training import Session
 from multiadapt.types import Column, Kind
 
 __all__ = ["CrossModalRetriever"]

@@ -1,4 +1,4 @@
-"""The one training loop, and scoring."""
+"""The one training loop."""
 
 import contextlib
 import hashlib
@@ -6,10 +6,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,44 +21,12 @@ from multiadapt.adapted import Adapted
 from multiadapt.errors import SpecError, TrainingError
 from multiadapt.methods._base import Training
 from multiadapt.resume_file import ResumeFile, put_back, taken_out, unprefixed
+from multiadapt.scoring import Fed, precision, scores
 from multiadapt.stopwatch import NoWatch, Watch
-from multiadapt.types import Inputs
 
-__all__ = [
-    "Data",
-    "Event",
-    "History",
-    "Session",
-    "computed",
-    "device_of",
-    "scored",
-    "scores",
-    "train",
-]
+__all__ = ["Data", "Event", "History", "Session", "train"]
 
 _log = logging.getLogger("multiadapt")
-
-
-@runtime_checkable
-class Fed(Protocol):
-    """Rows that can be asked for in any order."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def __len__(self) -> int: ...
-
-    def batches(self, order: Sequence[np.ndarray]) -> Generator[dict[str, Inputs]]:
-        """Inputs for each array of row positions, on the device."""
-        ...
-
-    def in_order(self) -> list[np.ndarray]:
-        """All rows in blocks, in order."""
-        ...
-
-    def flush(self) -> None:
-        """Write what is to be kept for later runs and has only been computed so far."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -175,57 +143,6 @@ def train(
     return run.go(measure)
 
 
-def scores(model: Adapted, feed: Fed, training: Training) -> Float[np.ndarray, "b c"]:
-    """The head's scores of every row, in the feed's order; processes that are together divide the blocks."""
-    order = feed.in_order()
-    mine = feed.batches(processes.every(order))
-    with processes.agreed():
-        found = scored(model, mine, training, feed.device)
-    return processes.laid(found, order)
-
-
-def scored(
-    model: Adapted,
-    batches: Iterable[Mapping[str, Inputs]],
-    training: Training,
-    device: torch.device,
-) -> Float[np.ndarray, "b c"]:
-    """The head's scores of every row of these batches, in their order."""
-    return computed(model, batches, training, device, lambda batch: model(batch).scores)
-
-
-def computed(
-    model: Adapted,
-    batches: Iterable[Mapping[str, Inputs]],
-    training: Training,
-    device: torch.device,
-    of: Callable[[Mapping[str, Inputs]], Tensor],
-) -> Float[np.ndarray, "b c"]:
-    """What `of` makes of every row of these batches, in their order, in the model's precision."""
-    model.eval()
-    found: list[Tensor] = []
-    with torch.inference_mode():
-        for batch in batches:
-            with _precision(training, device):
-                found.append(of(batch).float().cpu())
-    return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
-
-
-def device_of(name: str | None) -> torch.device:
-    """The device of this name; None: a GPU where there is one."""
-    if name is not None and name.startswith("cuda") and not torch.cuda.is_available():
-        raise SpecError(
-            f"device {name!r} needs a GPU that torch sees, and there is none; use 'cpu'"
-        )
-    try:
-        own = name or ("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(processes.local(own))
-    except RuntimeError as error:
-        raise SpecError(
-            f"device must be one that torch knows, such as 'cpu' or 'cuda:0', got {name!r}"
-        ) from error
-
-
 class _Run:
     def __init__(
         self,
@@ -295,7 +212,7 @@ class _Run:
         target, weight = self.data.target[mine].to(device), self.data.weight[mine].to(device)
 
         def loss_of(model: Adapted) -> Tensor:
-            with _precision(self.training, device):
+            with precision(self.training, device):
                 return processes.counted(model.loss(batch, target, weight))
 
         if self.watch.measures:
@@ -490,9 +407,3 @@ class _Run:
             "target": float(self.data.target.double().sum()),
             "tensors": shapes,
         }
-
-
-@contextlib.contextmanager
-def _precision(training: Training, device: torch.device) -> Iterator[None]:
-    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        yield

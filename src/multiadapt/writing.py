@@ -35,11 +35,12 @@ from multiadapt.errors import CellError, SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.methods._base import Method, Training
 from multiadapt.methods._pretrained import check_method
+from multiadapt.scoring import scores
 from multiadapt.stopwatch import NoWatch, Watch
 from multiadapt.tasks._answer_metrics import Answered, normalised
 from multiadapt.tasks._caption_metrics import Captioned
 from multiadapt.tasks._grouped import warn_worse
-from multiadapt.training import Data, Session, scores, train
+from multiadapt.training import Data, Session, train
 from multiadapt.types import Inputs, Kind
 
 __all__ = [
