@@ -1,5 +1,6 @@
 """Frozen computation that is kept on the disk: what is read back, what is computed, and what is thrown away."""
 
+import errno
 import logging
 import os
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 from shell import call
 from tiny import make_network
 from tiny_text import TINY, WORDS, make_text_network
@@ -441,6 +443,48 @@ def test_a_folder_that_may_only_be_read_is_read(
     monkeypatch.setattr(Path, "unlink", refuse)
     assert same(first, fit(network, table, photos))
     assert sum(passed) == 0
+
+
+def test_a_full_disk_costs_a_warning_alone(tmp_path, monkeypatch, caplog) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: no space left")
+
+    monkeypatch.setattr("multiadapt.cache._shelf.save_file", full)
+    shelf = Store(tmp_path, 10**9).shelf(ABOUT)
+    rows = inputs(3, 2)
+    with caplog.at_level("WARNING", "multiadapt"):
+        assert torch.equal(taken(shelf, rows).tensors["state"], rows.tensors["state"])
+        shelf.flush()
+    assert "cannot be written: I/O error: no space left" in caplog.text
+    assert parts(tmp_path) == []
+
+
+def test_a_folder_that_is_mounted_for_reading_is_read(tmp_path, monkeypatch, caplog) -> None:
+    rows, shelf = inputs(3, 2), Store(tmp_path, 10**9).shelf(ABOUT)
+    taken(shelf, rows)
+    shelf.flush()
+
+    def mounted(*_: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    monkeypatch.setattr(os, "utime", mounted)
+    again = Store(tmp_path, 10**9).shelf(ABOUT)
+    taken(again, rows, _never)
+    assert again.hits == 2
+    assert "damaged" not in caplog.text
+
+
+def test_two_that_write_at_once_keep_to_one_limit(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("multiadapt.cache._store._AGAIN", 1000)
+    monkeypatch.setattr("multiadapt.cache._shelf._BYTES", 1000)
+    stores = [Store(tmp_path, 40_000) for _ in range(2)]
+    shelves = [store.shelf(ABOUT) for store in stores]
+    for i in range(200):
+        for j, shelf in enumerate(shelves):
+            taken(shelf, inputs(30, 30, seed=1000 * j + i))
+    for shelf in shelves:
+        shelf.flush()
+    assert sum(path.stat().st_size for path in parts(tmp_path)) < 60_000
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning_alone(

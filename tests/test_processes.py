@@ -125,6 +125,11 @@ def test_two_processes_go_on_to_the_same_bits(two: Path) -> None:
             "TrainingError: all processes must be given the same rows, options and seed",
             None,
         ),
+        (
+            "shorter",
+            "TrainingError: all processes must be given the same rows, options and seed",
+            None,
+        ),
     ],
 )
 def test_an_error_of_one_process_ends_all(

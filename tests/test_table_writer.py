@@ -180,3 +180,39 @@ def test_parts_without_rows_count_and_fix_no_types(suffix: str, tmp_path: Path) 
     with TableWriter(write_alone, {}) as writer:
         writer.write(FRAMES[0])
     assert path.read_bytes() == write_alone.read_bytes()
+
+
+def broken_off(out: Path, identity: dict[str, str], frame: pd.DataFrame) -> None:
+    with TableWriter(out, identity) as writer:
+        writer.write(frame)
+        raise ZeroDivisionError
+
+
+def no_note(*_: object) -> None:
+    raise OSError("no room")
+
+
+def test_bytes_of_another_run_are_never_taken_for_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, one, other = tmp_path / "a.csv", {"a": "1"}, {"a": "2"}
+    frame = pd.DataFrame({"row": [0, 1], "x": ["A", "A"]})
+    with pytest.raises(ZeroDivisionError):
+        broken_off(out, one, frame)
+    with monkeypatch.context() as patched:
+        patched.setattr(TableWriter, "_save", no_note)
+        with pytest.raises(OSError, match="no room"):
+            broken_off(out, other, frame.assign(x="B"))
+    with TableWriter(out, one) as writer:
+        assert writer.read == 0
+        writer.write(frame)
+    assert pd.read_csv(out)["x"].tolist() == ["A", "A"]
+
+
+def test_a_parquet_file_without_rows_keeps_its_columns(tmp_path: Path) -> None:
+    out, empty = tmp_path / "a.parquet", pd.DataFrame({"row": pd.Series([], dtype="int64")})
+    with pytest.raises(ZeroDivisionError):
+        broken_off(out, {}, empty)
+    with TableWriter(out, {}) as writer:
+        assert writer.parts == 1
+    assert list(pd.read_parquet(out)) == ["row"]

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from multiadapt import ImageEncoder, MultimodalClassifier, TIAdapter, Training
+from multiadapt.data.reading import Reading
 from multiadapt.data.views import viewed
 from multiadapt.encoders._families._pixels import PixelPreparation
 from multiadapt.errors import SpecError
+from multiadapt.feed import Feed
 from multiadapt.methods._image_branch import ImageBranch
+from multiadapt.types import Stream
 
 RAMP = np.add.outer(np.arange(40), 3 * np.arange(60))[..., None].repeat(3, 2).astype(np.uint8)
 
@@ -98,6 +101,14 @@ def test_views_are_kept_from_run_to_run(
     prepared.clear()
     assert same(first, fit(network, table, photos))
     assert sum(prepared) == 0
+
+
+def test_what_is_no_picture_is_one_whatever_the_view(network: Path) -> None:
+    spec = ImageEncoder(str(network))
+    feed = Feed({}, pd.DataFrame(), Reading(None), {}, torch.device("cpu"), {}, view=1)
+    for modality in ("image", "video", "audio"):
+        encoder = spec.build(Stream("front", modality, ()), spec.open("classification"), "n")
+        assert feed._turned(encoder) == (modality == "image")
 
 
 @pytest.mark.parametrize("memory", [0.0, 4.0])

@@ -40,7 +40,7 @@ BLOCK = 64
 _WIDE = 1024  # rows of a table that an in-context encoder looks at together
 _AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one is computed
 # Rows whose pictures, sounds or frames are in memory at their full size at once, in each worker.
-_DECODED = {"image": 4, "audio": 4, "video": 1}
+_DECODED = {"image": 4, "audio": 1, "video": 1}
 
 _log = logging.getLogger("multiadapt")
 
@@ -112,6 +112,8 @@ class Feed:
 
         Every cell is read, so that afterwards `reading` knows all that are unreadable.
         """
+        cuts = {s: self.cuts[s] for s in self.encoders}
+        processes.alike(len(self), cuts, self.budget, self.store is None)
         left, known = self.budget, set(self.reading.bad)
         self._noted = {}
         for stream in self._streams_to_read():
@@ -306,7 +308,7 @@ class Feed:
             parts = self._read(encoder, rows)
             return _all_read(Inputs.join(parts), rows, keyed=shelf is not None)
         column = self.frame[encoder.stream.columns[0].name]
-        prepared += f" view {self.view}" if self.view else ""
+        prepared += f" view {self.view}" if self._turned(encoder) else ""
         known = fingerprints(column.iloc[rows], encoder.stream, prepared, self.reading)
         unread = np.array([f is None or f.key not in shelf for f in known])
         parts = self._read(encoder, rows[unread])
@@ -343,16 +345,21 @@ class Feed:
             with self.watch.part("prefix" if cut > inputs.cut else "batch"):
                 return self.encoders[stream].prefix(inputs.to(self.device), cut)
 
+        keys = list(ready.keys)
+
         def fetch(places: list[int]) -> Inputs:
             if not ready.read[places].all():  # what was known to be there turned out to be damaged
-                return Inputs.join(self._read(self.encoders[stream], ready.rows[places]))
+                again = self._ready(stream, ready.rows[places])
+                for place, key in zip(places, again.keys, strict=True):
+                    keys[place] = key  # its files may have changed since they were looked at
+                return again.inputs
             among = ready.read.cumsum() - 1
             return ready.inputs.select(torch.from_numpy(among[places]))
 
         if shelf is None:
             return move(ready.inputs)
         with self.watch.part("disk"):
-            return shelf.through(ready.keys, fetch, move).to(self.device)
+            return shelf.through(keys, fetch, move).to(self.device)
 
     def _read(self, encoder: Encoder, rows: np.ndarray) -> list[Inputs]:
         """A few rows each."""
@@ -363,7 +370,7 @@ class Feed:
             read: Any = cells(
                 self.frame.iloc[some], encoder.stream, self.reading, self._places[some]
             )
-            if self.view and encoder.stream.modality == "image":
+            if self._turned(encoder):
                 read = viewed(read, self.view)
             try:
                 parts.append(encoder.prepare(read))
@@ -375,6 +382,10 @@ class Feed:
         count = torch.cat([part.count for part in parts])
         self.present[encoder.stream.name][rows] = (count > 0).numpy()
         return parts
+
+    def _turned(self, encoder: Encoder) -> bool:
+        """Whether its cells are seen otherwise than they are."""
+        return self.view > 0 and encoder.stream.modality == "image"
 
     def _name_the_row(self, encoder: Encoder, rows: np.ndarray) -> None:
         """CellError for the first of these rows that cannot be prepared alone, with its label."""

@@ -46,7 +46,7 @@ class ResumeFile:
             ) from error
         if metadata.get("identity") != json.dumps(identity, sort_keys=True):
             raise ArtifactError(
-                f"{self.path} belongs to another run: the rows, options or seed differ; "
+                f"{self.path} belongs to another run: the rows, options, seed or number of processes differ; "
                 "delete it, or name another file with resume="
             )
         return json.loads(metadata["progress"]), tensors

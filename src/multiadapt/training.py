@@ -348,12 +348,7 @@ class _Run:
 
     def _meet(self) -> None:
         """Processes that train together must be given the same, and begin with the main one's weights."""
-        known = processes.told(hashlib.sha256(json.dumps(self._identity()).encode()).hexdigest())
-        if odd := [i for i, identity in enumerate(known) if identity != known[0]]:
-            raise TrainingError(
-                "all processes must be given the same rows, options and seed; those of process "
-                f"{', '.join(map(str, odd))} differ from those of process 0"
-            )
+        processes.alike(hashlib.sha256(json.dumps(self._identity()).encode()).hexdigest())
         processes.spread(self.model.trained_state())
 
     def _resume(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ DRAFT, ABOUT = ".draft", "about.json"
 _KEYS, _ITEMS, _CHECKS, _LENGTHS = "#keys", "#items", "#checks", "#lengths"
 _BYTES = 16_000_000
 """Size of a file: of many small ones, opening would take longer than computing."""
+_TOUCHED = 600
+"""Seconds after which a file that is read says again that it is in use."""
 _log = logging.getLogger("multiadapt")
 
 
@@ -45,7 +48,8 @@ class _Part:
     """(f,) real tokens of each item."""
     tokens: list[int]
     """Number of the first token of each item, and of all tokens."""
-    used: bool = False
+    used: float = 0.0
+    """When its file was last told that it is in use."""
 
     @staticmethod
     def open(path: Path) -> "tuple[_Part, list[bytes]]":
@@ -63,9 +67,9 @@ class _Part:
 
     def row(self, row: int, cut: int) -> Inputs | None:
         """None: its bytes are not those that were written."""
-        if not self.used:
-            self.used = True
-            with suppress(PermissionError):  # of a folder that others keep
+        if time.time() - self.used > _TOUCHED:
+            self.used = time.time()
+            with suppress(OSError):  # of a folder that may only be read, or thrown away meanwhile
                 os.utime(self.path)
         start, end = self.starts[row], self.starts[row + 1]
         found = {name: self._slice(name, start, end) for name in self.names}
@@ -95,6 +99,8 @@ class Shelf:
         self.hits, self.refused, self.beyond = 0, 0, 0
         """Rows that were here when they were asked for, that there was no room for, and that hold a number
         beyond half precision."""
+        self._name = uuid.uuid4().hex[:8]
+        """Of its own files, before what tells them apart."""
         self._rows: dict[bytes, tuple[_Part, int]] = {}
         self._waiting: dict[bytes, Inputs] = {}
         self._waiting_bytes = 0
@@ -212,13 +218,15 @@ class Shelf:
             tensors[_LENGTHS] = torch.cat(known)
         try:
             self._open(self._written(tensors))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # a full disk is the latter
             _log.warning("the cache in %s cannot be written: %s", self.folder, error)
+            for draft in self.folder.glob(f"{self._name}*{DRAFT}"):
+                discard(draft)
             self._take = lambda _: False
 
     def _written(self, tensors: dict[str, Tensor]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{uuid.uuid4().hex}{PART}"
+        path = self.folder / f"{self._name}{uuid.uuid4().hex}{PART}"
         draft = path.with_suffix(DRAFT)
         if not (self.folder / ABOUT).exists():
             draft.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
@@ -230,7 +238,10 @@ class Shelf:
     def _open(self, path: Path) -> None:
         try:
             part, keys = _Part.open(path)
-        except (OSError, SafetensorError, KeyError) as error:
+        except OSError as error:  # thrown away meanwhile, or a disk that fails for once
+            _log.debug("a file of the cache is passed over: %s (%s)", path, error)
+            return
+        except (SafetensorError, KeyError) as error:
             _log.warning("a damaged file of the cache is thrown away: %s (%s)", path, error)
             discard(path)
             return

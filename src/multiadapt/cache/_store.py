@@ -19,6 +19,8 @@ _DTYPE, _DTYPES = "MULTIADAPT_CACHE_DTYPE", ("float32", "float16")
 _GIGABYTES = 10.0
 _RECENT = 3600
 """Seconds for which a file that was used is safe: a run that still goes on may want it."""
+_AGAIN = 64_000_000
+"""Bytes after which the folder is looked at again."""
 _FULL, _EASED = 0.9, 0.5
 """From which share of the limit on files are thrown away, and down to which."""
 
@@ -34,6 +36,8 @@ class Store:
     """float16: rows take half the room, rounded to 11 bits."""
     _held: int | None = field(default=None, init=False)
     """Bytes; None until something is to be kept, for most tables are only read."""
+    _added: int = field(default=0, init=False)
+    """Of them, what was taken since the folder was last looked at."""
 
     @staticmethod
     def usual() -> "Store | None":
@@ -61,9 +65,12 @@ class Store:
         """Whether so many bytes more may be kept; they count then. The first call makes room."""
         if self._held is None:
             self._held = self._eased()
+        if self._added > _AGAIN:  # others write too
+            self._held, self._added = sum(held for _, held, _ in self._parts()), 0
         if self._held + size > self.limit:
             return False
         self._held += size
+        self._added += size
         return True
 
     def clear(self) -> int:

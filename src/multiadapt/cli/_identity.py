@@ -11,7 +11,7 @@ from multiadapt.folders import digest
 
 __all__ = ["identity"]
 
-_LIBRARIES = ("multiadapt", "torch", "transformers", "pandas")
+_LIBRARIES = ("multiadapt", "torch", "transformers", "pandas", "numpy", "pillow", "tokenizers")
 
 
 def identity(model: Path, table: Path | str, options: Mapping[str, Any]) -> dict[str, str]:

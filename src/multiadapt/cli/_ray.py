@@ -5,8 +5,9 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from multiadapt.errors import ExtraError, MultiadaptError
 
 __all__ = ["run_on_ray"]
 
+_RETRIES = 5
+"""How often a part whose worker died is done again: one that kills its workers itself would never end."""
+
 
 def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
     """All parts, each by one of the workers; this process writes them, and says what they could not read.
@@ -30,10 +34,14 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
     One task reads the table; of its parts so many are waiting as Ray finds room for. A part whose worker
     died is done by another. A worker opens the model once.
     """
+    # A worker's current folder is another one.
+    paths = {name: value.resolve() for name, value in vars(job).items() if isinstance(value, Path)}
+    job = replace(job, **paths)  # type: ignore[type-var]
+    table = chunks.path.resolve() if isinstance(chunks.path, Path) else chunks.path
     with chunks, _cluster() as ray, _settings(ray):
         data = ray.data.from_items([{"skip": chunks.writer.parts}], override_num_blocks=1)
         data = data.map_batches(
-            _parts, batch_size=1, num_cpus=0, fn_args=(chunks.path, chunks.size, chunks.rows)
+            _parts, batch_size=1, num_cpus=0, fn_args=(table, chunks.size, chunks.rows)
         )
         data = data.map_batches(
             _Worker,
@@ -150,7 +158,11 @@ def _share(ray: Any, workers: int | None, device: str | None) -> dict[str, Any]:
     gpus = 0 if device == "cpu" else int(held.get("GPU", 0))
     own = {"num_gpus": 1} if gpus else {"num_cpus": 1}
     size = workers or gpus or max(1, int(held.get("CPU", 1)))
-    return {"compute": ray.data.ActorPoolStrategy(size=size), **own}
+    return {
+        "compute": ray.data.ActorPoolStrategy(size=size),
+        "max_task_retries": _RETRIES,
+        **own,
+    }
 
 
 def _bytes(frame: pd.DataFrame) -> bytes:

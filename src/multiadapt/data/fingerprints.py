@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 
 from multiadapt.data.reading import Reading, files, locate
 from multiadapt.errors import CellError
@@ -15,8 +15,9 @@ from multiadapt.types import Stream
 
 __all__ = ["Fingerprint", "fingerprints"]
 
-_READ = f"1 {PIL.__version__}"
-"""The number is raised when the same bytes are read as something else than before."""
+_READ = 1
+"""Raised when the same bytes are read as something else than before."""
+_READERS = {"image": ("pillow",), "audio": ("soundfile", "scipy"), "video": ("av", "pillow")}
 _BYTES = 64_000_000
 """Of a larger file a few frames are sooner decoded than all its bytes are read."""
 
@@ -44,7 +45,8 @@ def fingerprints(
 
     None: the cell is missing or bad, or holds something else than files, bytes and arrays of numbers.
     """
-    salt = f"{_READ}\n{stream.modality} {stream.sampling} {stream.pixels}\n{prepared}\n".encode()
+    readers = [f"{name} {_version(name)}" for name in _READERS.get(stream.modality, ())]
+    salt = f"{_READ} {readers}\n{stream.modality} {stream.sampling} {stream.pixels}\n{prepared}\n".encode()
     return [_of_cell(cell, salt, reading, named=stream.modality == "video") for cell in cells]
 
 
@@ -80,12 +82,19 @@ def _of_values(part: object) -> bytes:
     """CellError: it is neither bytes nor an array of numbers."""
     if isinstance(part, bytes):
         return hashlib.sha256(part).digest()
-    if isinstance(part, np.ndarray) and part.dtype != object:
+    if isinstance(part, np.ndarray) and part.dtype.kind in "biufc":
         array: Any = np.ascontiguousarray(part)
         told = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
         told.update(array.data)
         return told.digest()
     raise CellError("nothing that it could be known by")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def _status(path: Path) -> tuple[int, ...]:

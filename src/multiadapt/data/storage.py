@@ -1,8 +1,11 @@
 """Files in object storage: s3://, gs:// and what else pyarrow opens, credentials as its libraries find them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -28,7 +31,7 @@ class Stored:
 
     @property
     def suffix(self) -> str:
-        return PurePosixPath(self.uri).suffix
+        return PurePosixPath(urlsplit(self.uri).path).suffix
 
     def is_file(self) -> bool:
         return self._found().type == fs.FileType.File
@@ -41,11 +44,23 @@ class Stored:
     def open(self) -> pa.NativeFile:
         """For reading, at any place."""
         system, path = self._system()
-        return system.open_input_file(path)
+        with self._reached():
+            return system.open_input_file(path)
 
     def _found(self) -> Any:
         system, path = self._system()
-        return system.get_file_info(path)
+        with self._reached():
+            return system.get_file_info(path)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """SchemaError: the storage does not answer, or does not let this caller in."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise SchemaError(
+                f"{self.uri} cannot be read: {error}; check the address, the network and the credentials"
+            ) from error
 
     def _system(self) -> tuple[fs.FileSystem, str]:
         try:

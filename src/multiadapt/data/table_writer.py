@@ -121,7 +121,7 @@ class TableWriter:
         lines = "".join(f"{json.dumps(asdict(cell), default=plain)}\n" for cell in bad)
         size = _append(self._rows, self._encoded(frame))
         bad_size = _append(self._unreadable, lines.encode()) if lines else done.bad_size
-        self._done = _Done(
+        after = _Done(
             done.identity,
             done.parts + 1,
             done.rows + len(frame),
@@ -131,7 +131,8 @@ class TableWriter:
             bad_size,
             list(frame),
         )
-        self._save()
+        self._save(after)
+        self._done = after
 
     def __exit__(
         self,
@@ -157,17 +158,24 @@ class TableWriter:
             rows, bad = (self.folder / name for name in ("rows", "unreadable"))
             whole = rows.stat().st_size >= found.size and bad.stat().st_size >= found.bad_size
         except (OSError, ValueError, TypeError):  # there is none, or it is another version's
+            self._forget()
             return
         own = self._done.identity
         names = dict.fromkeys([*own, *found.identity])
         self.changed = tuple(n for n in names if own.get(n) != found.identity.get(n))
         if whole and not self.changed:
-            self._done = found
+            self._done, self._empty = found, pd.DataFrame(columns=found.columns)
+        else:
+            self._forget()
 
-    def _save(self) -> None:
+    def _forget(self) -> None:
+        """Before another run's bytes are written over, nobody may take them for that run's."""
+        (self.folder / "done.json").unlink(missing_ok=True)
+
+    def _save(self, done: _Done) -> None:
         part = self.folder / "done.part"
         with part.open("wb") as file:
-            _append(file, json.dumps(asdict(self._done)).encode())
+            _append(file, json.dumps(asdict(done)).encode())
         part.replace(self.folder / "done.json")
 
     def _encoded(self, frame: pd.DataFrame) -> bytes:

@@ -26,6 +26,8 @@ from multiadapt.types import Stream
 
 __all__ = ["TabularEncoder"]
 
+_LEARNS = 1
+"""Raised when the same rows come to other contexts, folds or members than before: what is kept is of one."""
 _KEY_LIMIT = 4 * 2**30  # bytes; ten thousand rows in eight members of tabicl's own checkpoint fit
 
 
@@ -108,7 +110,8 @@ class _Tabular(InContext):
             "weights": origin.sha256,
             "built": json.dumps(self.spec.to_dict(), sort_keys=True),
             "device": self.pooled.mean.device.type,
-            "versions": f"torch {torch.__version__}, tabicl {version('tabicl')}",
+            "versions": f"{_LEARNS}, torch {torch.__version__}, "
+            + ", ".join(f"{name} {version(name)}" for name in ("tabicl", "scikit-learn", "numpy")),
         }
 
     def learned(self) -> Learned:

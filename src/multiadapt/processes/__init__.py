@@ -27,6 +27,7 @@ from multiadapt.processes._group import Group, current, local, main, together
 from multiadapt.processes._talk import (
     agreed,
     agreeing,
+    alike,
     dealt,
     decided,
     each,
@@ -43,6 +44,7 @@ __all__ = [
     "Group",
     "agreed",
     "agreeing",
+    "alike",
     "anywhere",
     "batch",
     "bounds",

@@ -13,10 +13,12 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from multiadapt.errors import TrainingError
 from multiadapt.processes._group import Group, alone, current
 from multiadapt.types import Inputs
 
 __all__ = [
+    "alike",
     "agreed",
     "agreeing",
     "dealt",
@@ -41,6 +43,18 @@ def told(value: Any) -> list[Any]:
         return [value]
     mine = json.dumps(value).encode()
     return [json.loads(group.hand_bytes(owner, mine)) for owner in range(group.size)]
+
+
+def alike(*what: Any) -> None:
+    """TrainingError: processes were given something different, and would wait for one another for ever."""
+    if current() is None:
+        return
+    known = told(what)
+    if odd := [i for i, other in enumerate(known) if other != known[0]]:
+        raise TrainingError(
+            "all processes must be given the same rows, options and seed; those of process "
+            f"{', '.join(map(str, odd))} differ from those of process 0"
+        )
 
 
 def first(value: float) -> float:
