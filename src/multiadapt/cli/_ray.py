@@ -24,9 +24,6 @@ from multiadapt.errors import ExtraError, MultiadaptError
 
 __all__ = ["run_on_ray"]
 
-_RETRIES = 5
-"""How often a part whose worker died is done again: one that kills its workers itself would never end."""
-
 
 def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
     """All parts, each by one of the workers; this process writes them, and says what they could not read.
@@ -158,11 +155,7 @@ def _share(ray: Any, workers: int | None, device: str | None) -> dict[str, Any]:
     gpus = 0 if device == "cpu" else int(held.get("GPU", 0))
     own = {"num_gpus": 1} if gpus else {"num_cpus": 1}
     size = workers or gpus or max(1, int(held.get("CPU", 1)))
-    return {
-        "compute": ray.data.ActorPoolStrategy(size=size),
-        "max_task_retries": _RETRIES,
-        **own,
-    }
+    return {"compute": ray.data.ActorPoolStrategy(size=size), **own}
 
 
 def _bytes(frame: pd.DataFrame) -> bytes:
