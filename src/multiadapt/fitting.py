@@ -292,7 +292,8 @@ def _feeds(
     given: Mapping[str, Inputs],
     watch: Watch,
 ) -> list[Feed]:
-    """Feeds of the training rows and of the validation rows, if there are any: all cells found readable, embeddings standardised."""
+    """Of the training rows and of the validation rows, if there are any: all cells found readable, embeddings
+    standardised."""
     encoders = {s: model.encoder(s) for s in model.streams}
     reading, budget = _reading(plan), int(plan.memory * 1e9)
     found: list[Feed] = []
