@@ -86,6 +86,16 @@ CACHE = {
     "turns": "{turns}",
     "load": "{load:.1f}",
 }
+EPOCHS = {
+    "network": "{source}",
+    "variant": "{variant}",
+    "computed again, s": "{again_s:.2f}",
+    "kept, s": "{kept_s:.3f}",
+    "ratio": "{again_over_kept:.2f}",
+    "photos": "{rows}",
+    "turns": "{turns}",
+    "load": "{load:.1f}",
+}
 RETRIEVAL = {
     "method": "{method}",
     "trained": "{trained:,.0f}",
@@ -188,6 +198,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     ),
     "step-time": lambda: listed("step_time.csv", STEP_TIME),
     "cache": lambda: listed("cache.csv", CACHE),
+    "epochs": lambda: listed("epochs.csv", EPOCHS),
     "retrieval": lambda: listed("retrieval.csv", RETRIEVAL, by="text_to_image_r@10"),
     "search": lambda: listed("search.csv", SEARCH),
     "memory": lambda: listed("memory.csv", MEMORY),
