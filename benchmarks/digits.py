@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", help="names with semicolons between them; default all")
     given = parser.parse_args()
-    asked = given.methods.split(";") if given.methods else list(METHODS)
+    asked = record.chosen(given.methods, list(METHODS), ";")
     torch.set_num_threads(given.threads)
     logging.getLogger("multiadapt").setLevel(logging.WARNING)
     table = noised(given.data, given.work)

@@ -87,7 +87,7 @@ def work(given: argparse.Namespace) -> list[dict[str, Any]]:
     design = Design(LABEL, split_column="split", seeds=given.seeds, root=given.data / "fashion")
     all_runs = drawn(table["split"].to_numpy(), given.seeds, TRAINING_ROWS)
     comparison = Comparison(table, design, all_runs, given.work)
-    asked = given.methods.split(",") if given.methods else [*METHODS, *OUTSIDE]
+    asked = record.chosen(given.methods, [*METHODS, *OUTSIDE])
     unknown = set(asked) - {*METHODS, *OUTSIDE}
     if unknown:
         raise SystemExit(f"no method is named {sorted(unknown)}; there are {[*METHODS, *OUTSIDE]}")

@@ -83,9 +83,7 @@ def estimator(
 
 
 def work(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    asked = given.methods.split(",") if given.methods else list(METHODS)
-    if unknown := [name for name in asked if name not in METHODS]:
-        raise SystemExit(f"methods must be among {list(METHODS)}, got {unknown}")
+    asked = record.chosen(given.methods, list(METHODS))
     for zipcode in (False, True):
         table = read(given.data, zipcode=zipcode)
         design = Design(LABEL, folds=FOLDS, root=given.data / "houses")

@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--methods", help="names with semicolons between them; default all")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     given = parser.parse_args()
-    asked = given.methods.split(";") if given.methods else list(METHODS)
+    asked = record.chosen(given.methods, list(METHODS), ";")
     if unknown := set(asked) - set(METHODS):
         raise SystemExit(f"no method is named {sorted(unknown)}; there are {list(METHODS)}")
     torch.set_num_threads(given.threads)

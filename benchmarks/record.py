@@ -12,7 +12,7 @@ import pandas as pd
 
 from multiadapt import __version__
 
-__all__ = ["command", "commit", "load", "origin", "parser", "write"]
+__all__ = ["chosen", "command", "commit", "load", "origin", "parser", "write"]
 
 PLACES = ("data", "weights", "work", "out", "minilm", "counted")
 
@@ -33,6 +33,14 @@ def parser(description: str, *places: str) -> argparse.ArgumentParser:
     # Seconds of a fit would depend on what ran before it.
     os.environ.setdefault("MULTIADAPT_CACHE", "off")
     return found
+
+
+def chosen(given: str | None, known: Sequence[str], between: str = ",") -> list[str]:
+    """The methods that are asked for, None for all. SystemExit names those that are none."""
+    asked = given.split(between) if given else list(known)
+    if unknown := [name for name in asked if name not in known]:
+        raise SystemExit(f"methods must be among {list(known)}, got {unknown}")
+    return asked
 
 
 def command(script: str, given: argparse.Namespace) -> str:

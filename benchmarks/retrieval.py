@@ -187,7 +187,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     logging.getLogger("multiadapt").setLevel(logging.WARNING)
     table = pd.read_csv(given.data / "flickr8k/table.csv")
-    asked = given.methods.split(";") if given.methods else [RIDGE, *METHODS]
+    asked = record.chosen(given.methods, [RIDGE, *METHODS], ";")
     given.work.mkdir(parents=True, exist_ok=True)
     runs: list[dict[str, Any]] = []
     for seed in range(given.seeds):

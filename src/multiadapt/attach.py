@@ -16,7 +16,16 @@ from torch.utils.hooks import RemovableHandle
 
 from multiadapt.types import Site
 
-__all__ = ["Adapter", "Attachment", "attach", "corrected", "resting", "running"]
+__all__ = [
+    "Adapter",
+    "Attachment",
+    "attach",
+    "corrected",
+    "first_of",
+    "instead_of_first",
+    "resting",
+    "running",
+]
 
 
 class Adapter(nn.Module, ABC):
@@ -146,7 +155,7 @@ class _Reader:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = _CALL.get()
         if call is not None and call.stream == self.site.stream:
-            call.read[self.path] = _first(args, kwargs)
+            call.read[self.path] = first_of(args, kwargs)
 
 
 class _Corrector:
@@ -164,7 +173,7 @@ class _Corrector:
         if self.site.reads:
             xs = tuple(call.read[path] for path in self.site.reads)
         else:
-            xs = (_first(args, kwargs),)
+            xs = (first_of(args, kwargs),)
         if isinstance(output, tuple):
             return (self._correct(xs, output[0]), *output[1:])
         return self._correct(xs, output)
@@ -189,12 +198,20 @@ class _InputCorrector:
         call = _CALL.get()
         if call is None or call.stream != self.site.stream or self.adapter.folded:
             return None
-        x = _first(args, kwargs)
+        x = first_of(args, kwargs)
         corrected = self.adapter.correct(self.site, (x,), x)
-        if args:
-            return (corrected, *args[1:]), kwargs
-        return args, {**kwargs, next(iter(kwargs)): corrected}
+        return instead_of_first(corrected, args, kwargs)
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def instead_of_first(
+    x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a submodule is called with, its first argument replaced."""
+    if args:
+        return (x, *args[1:]), kwargs
+    return args, {**kwargs, next(iter(kwargs)): x}
+
+
+def first_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a submodule reads, however it is called."""
     return args[0] if args else next(iter(kwargs.values()))

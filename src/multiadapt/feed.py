@@ -137,12 +137,12 @@ class Feed:
 
     def _tell_others(self, known: Collection[BadCell]) -> None:
         """What each process has found of the rows that it has read, bad cells but for those that are `known`."""
-        missing = {s: np.flatnonzero(~there).tolist() for s, there in self.present.items()}
-        noted = [[*at, notes] for at, notes in self._noted.items()]
-        bad = [[*astuple(b)[1:]] for b in self.reading.bad if b not in known]
         self._several = processes.current() is not None
         if not self._several:
             return
+        missing = {s: np.flatnonzero(~there).tolist() for s, there in self.present.items()}
+        noted = [[*at, notes] for at, notes in self._noted.items()]
+        bad = [[*astuple(b)[1:]] for b in self.reading.bad if b not in known]
         for their_missing, their_noted, their_bad in processes.told([missing, noted, bad]):
             for stream, rows in their_missing.items():
                 self.present[stream][rows] = False
@@ -345,6 +345,8 @@ class Feed:
             with self.watch.part("prefix" if cut > inputs.cut else "batch"):
                 return self.encoders[stream].prefix(inputs.to(self.device), cut)
 
+        if shelf is None:
+            return move(ready.inputs)
         keys = list(ready.keys)
 
         def fetch(places: list[int]) -> Inputs:
@@ -356,8 +358,6 @@ class Feed:
             among = ready.read.cumsum() - 1
             return ready.inputs.select(torch.from_numpy(among[places]))
 
-        if shelf is None:
-            return move(ready.inputs)
         with self.watch.part("disk"):
             return shelf.through(keys, fetch, move).to(self.device)
 

@@ -18,6 +18,7 @@ from multiadapt.errors import SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.fitted import Fitted
 from multiadapt.joint import Part, joint_scores
+from multiadapt.scoring import precision
 from multiadapt.types import Inputs
 
 __all__ = ["Group", "Names", "groups_of", "read", "rows_by_name", "score"]
@@ -190,13 +191,14 @@ def score(
     device: torch.device,
 ) -> None:
     """Scores of a block's rows, put down at their groups; models of one precision run together."""
-    for precision in dict.fromkeys(served[g.name].training.precision for g, _ in block):
-        some = [(g, batch) for g, batch in block if served[g.name].training.precision == precision]
+    recipes = {served[g.name].training.precision: served[g.name].training for g, _ in block}
+    for name, recipe in recipes.items():
+        some = [(g, batch) for g, batch in block if served[g.name].training.precision == name]
         parts = [
             Part(served[g.name].model, {s: inputs.to(device) for s, inputs in batch.items()})
             for g, batch in some
         ]
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with precision(recipe, device):
             found = joint_scores(parts)
         for (group, _), scores in zip(some, found, strict=True):
             group.scores.append(scores.cpu())

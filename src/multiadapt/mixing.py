@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from multiadapt.attach import Adapter
+from multiadapt.attach import Adapter, first_of, instead_of_first
 from multiadapt.types import Site
 
 __all__ = ["Corrections", "Pass", "Share", "listen", "mixed"]
@@ -169,15 +169,13 @@ class _Ahead:
         now = _PASS.get()
         if now is None or not (self.path in now.reads or self.path in now.ahead):
             return None
-        x = _first(args, kwargs)
+        x = first_of(args, kwargs)
         if self.path in now.reads:
             now.read[self.path] = x
         if self.path not in now.ahead:
             return None
         corrected = now.corrected([own.ahead.get(self.path, ()) for own in now.own], x, x)
-        if args:
-            return (corrected, *args[1:]), kwargs
-        return args, {**kwargs, next(iter(kwargs)): corrected}
+        return instead_of_first(corrected, args, kwargs)
 
 
 class _After:
@@ -193,11 +191,7 @@ class _After:
         if now is None or self.path not in now.after:
             return output
         every = [own.after.get(self.path, ()) for own in now.own]
-        x = _first(args, kwargs)
+        x = first_of(args, kwargs)
         if isinstance(output, tuple):
             return (now.corrected(every, x, output[0]), *output[1:])
         return now.corrected(every, x, output)
-
-
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[0] if args else next(iter(kwargs.values()))

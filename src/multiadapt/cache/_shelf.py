@@ -99,8 +99,6 @@ class Shelf:
         self.hits, self.refused, self.beyond = 0, 0, 0
         """Rows that were here when they were asked for, that there was no room for, and that hold a number
         beyond half precision."""
-        self._name = uuid.uuid4().hex[:8]
-        """Of its own files, before what tells them apart."""
         self._rows: dict[bytes, tuple[_Part, int]] = {}
         self._waiting: dict[bytes, Inputs] = {}
         self._waiting_bytes = 0
@@ -220,19 +218,20 @@ class Shelf:
             self._open(self._written(tensors))
         except (OSError, SafetensorError) as error:  # a full disk is the latter
             _log.warning("the cache in %s cannot be written: %s", self.folder, error)
-            for draft in self.folder.glob(f"{self._name}*{DRAFT}"):
-                discard(draft)
             self._take = lambda _: False
 
     def _written(self, tensors: dict[str, Tensor]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{self._name}{uuid.uuid4().hex}{PART}"
+        path = self.folder / f"{uuid.uuid4().hex}{PART}"
         draft = path.with_suffix(DRAFT)
-        if not (self.folder / ABOUT).exists():
-            draft.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
-            draft.replace(self.folder / ABOUT)
-        save_file({n: t.contiguous() for n, t in tensors.items()}, draft)
-        draft.replace(path)
+        try:
+            if not (self.folder / ABOUT).exists():
+                draft.write_text(json.dumps(self.about, indent=1), encoding="utf-8")
+                draft.replace(self.folder / ABOUT)
+            save_file({n: t.contiguous() for n, t in tensors.items()}, draft)
+            draft.replace(path)
+        finally:
+            discard(draft)
         return path
 
     def _open(self, path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,9 @@ def _of_cell(cell: object, salt: bytes, reading: Reading, *, named: bool) -> Fin
         for part in parts:
             if isinstance(part, (str, Path)):
                 path = locate(part, root)
-                seen.append((path, _status(path)))
-                told.update(_of_file(path))
+                status = _status(path)
+                seen.append((path, status))
+                told.update(_of_file(path, status[0]))
                 # A film's name says whether it is one, and which of its frames are drawn.
                 told.update(str(part).encode(errors="surrogatepass") if named else b"")
             else:
@@ -70,9 +72,9 @@ def _of_cell(cell: object, salt: bytes, reading: Reading, *, named: bool) -> Fin
     return Fingerprint(told.digest(), tuple(seen))
 
 
-def _of_file(path: Path) -> bytes:
+def _of_file(path: Path, size: int) -> bytes:
     """CellError: it is too large to be worth it."""
-    if path.stat().st_size > _BYTES:
+    if size > _BYTES:
         raise CellError("too large to be read for its digest alone")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
@@ -90,6 +92,7 @@ def _of_values(part: object) -> bytes:
     raise CellError("nothing that it could be known by")
 
 
+@cache  # asked for every block of rows, and looked for on the disk
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
