@@ -7,11 +7,13 @@ and in a store on the disk for later runs.
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import astuple, dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,7 +34,10 @@ from multiadapt.missing._base import Demand
 from multiadapt.stopwatch import NoWatch, Watch
 from multiadapt.types import Inputs
 
-__all__ = ["BLOCK", "Feed", "blocks", "side_by_side"]
+__all__ = ["BLOCK", "Feed", "ahead", "blocks", "side_by_side"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 BLOCK = 64
 """Rows that are read and moved to the cut together, or as many frames of clips."""
@@ -221,13 +226,8 @@ class Feed:
         if not streams:
             yield from (self._on_device({}, rows) for rows in order)
             return
-        with ThreadPoolExecutor(_AHEAD) as pool:
-            waiting: list[Future[dict[str, _Ready]]] = []
-            for i, rows in enumerate(order):
-                while len(waiting) < _AHEAD and i + len(waiting) < len(order):
-                    waiting.append(pool.submit(self._prepared, streams, order[i + len(waiting)]))
-                with self.watch.part("waiting"):
-                    ready = waiting.pop(0).result()
+        with closing(ahead(partial(self._prepared, streams), order, self.watch)) as prepared:
+            for rows, ready in zip(order, prepared, strict=True):
                 yield self._on_device(ready, rows)
         self.flush()
         self._look_again()
@@ -287,14 +287,9 @@ class Feed:
         return processes.dealt(self._order(stream), lambda order: self._computed(stream, order))
 
     def _computed(self, stream: str, order: Sequence[np.ndarray]) -> Iterator[Inputs]:
-        with ThreadPoolExecutor(_AHEAD) as pool:
-            waiting = [pool.submit(self._prepared, [stream], rows) for rows in order[:_AHEAD]]
-            for i in range(len(order)):
-                with self.watch.part("waiting"):
-                    ready = waiting.pop(0).result()[stream]
-                if i + _AHEAD < len(order):
-                    waiting.append(pool.submit(self._prepared, [stream], order[i + _AHEAD]))
-                yield self._moved(stream, ready).to(torch.device("cpu"))
+        with closing(ahead(partial(self._prepared, [stream]), order, self.watch)) as prepared:
+            for ready in prepared:
+                yield self._moved(stream, ready[stream]).to(torch.device("cpu"))
 
     def _prepared(self, streams: Sequence[str], rows: np.ndarray) -> dict[str, _Ready]:
         """Reads and prepares rows, files a few at a time; runs in a worker thread."""
@@ -444,6 +439,25 @@ def _all_read(inputs: Inputs, rows: np.ndarray | None = None, *, keyed: bool) ->
     rows = np.arange(len(inputs)) if rows is None else rows
     keys = keys_of(inputs) if keyed else [None] * len(inputs)
     return _Ready(rows, inputs, np.ones(len(inputs), dtype=bool), keys)
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T], watch: Watch | None = None) -> Generator[R]:
+    """What `work` makes of each item, in order, those to come in threads."""
+    watch = watch or NoWatch()
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            if len(waiting) == _AHEAD:
+                with watch.part("waiting"):
+                    found = waiting.popleft().result()
+                waiting.append(pool.submit(work, item))
+                yield found
+            else:
+                waiting.append(pool.submit(work, item))
+        while waiting:
+            with watch.part("waiting"):
+                found = waiting.popleft().result()
+            yield found
 
 
 def _block(encoder: Encoder) -> int:

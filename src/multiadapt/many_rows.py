@@ -1,8 +1,6 @@
 """The rows of one table, each scored by the model that it names."""
 
-from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,15 +13,13 @@ from torch import Tensor
 from multiadapt.data.reading import Reading
 from multiadapt.data.tables import did_you_mean
 from multiadapt.errors import SchemaError, SpecError
-from multiadapt.feed import Feed
+from multiadapt.feed import Feed, ahead
 from multiadapt.fitted import Fitted
 from multiadapt.joint import Part, joint_scores
 from multiadapt.scoring import precision
 from multiadapt.types import Inputs
 
 __all__ = ["Group", "Names", "groups_of", "read", "rows_by_name", "score"]
-
-_AHEAD = 4  # blocks being read while one is computed
 
 Names: TypeAlias = str | Sequence[Any] | np.ndarray | pd.Series
 """A model's name, a column that holds names, or a name for each row."""
@@ -175,14 +171,7 @@ def read(groups: Sequence[Group]) -> Iterator[list[Ready]]:
     def prepared(block: _Block) -> list[Ready]:
         return [(group, group.feed.read(rows)) for group, rows in block]
 
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        waiting: deque[Future[list[Ready]]] = deque()
-        for block in _blocks(groups):
-            waiting.append(pool.submit(prepared, block))
-            if len(waiting) == _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return ahead(prepared, _blocks(groups))
 
 
 def score(
