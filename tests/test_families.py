@@ -3,7 +3,7 @@
 import copy
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -407,3 +407,42 @@ def test_an_unknown_type_lists_the_known_ones(tmp_path: Path) -> None:
 
 def test_items_of_several_models_pass_together(encoder: Encoder) -> None:
     assert models_pass_together(encoder, partial(batch, encoder))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("trained", [False, True])
+def test_frozen_layers_keep_nothing_and_pass_the_same_gradient(
+    name: str, encoder: Encoder, dtype: torch.dtype, *, trained: bool
+) -> None:
+    maps = encoder.sites()[0].layout == "map"
+    lean = copy.deepcopy(encoder).requires_grad_(trained)
+    usual = copy.deepcopy(lean)
+    changed = [vars(m).pop("forward", None) for m in usual.modules()]
+    assert any(changed) >= maps
+    (said, bytes_kept, gradients), expected = (backward(e, dtype) for e in (lean, usual))
+    assert torch.equal(said, expected[0])
+    close = 1e-4 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(gradients, expected[2], rtol=close, atol=close)
+    assert bytes_kept == expected[1] or (maps and not trained and bytes_kept < expected[1])
+    if "resnet" in name and not trained:
+        assert bytes_kept < 0.6 * expected[1]
+
+
+def backward(encoder: Encoder, dtype: torch.dtype) -> tuple[Tensor, int, list[Tensor]]:
+    """What the encoder says of pixels with a gradient, the bytes kept for it, and every gradient."""
+    inputs = encoder.prefix(batch(encoder, 1, 2), 1)
+    inputs = replace(inputs, tensors={k: t.requires_grad_() for k, t in inputs.tensors.items()})
+    kept: dict[int, int] = {}
+
+    def keep(saved: Tensor) -> Tensor:
+        kept[saved.data_ptr()] = saved.numel() * saved.element_size()
+        return saved
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved),
+        torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
+    ):
+        said = encoder(inputs).pooled
+    said.float().square().sum().backward()
+    changed = [*inputs.tensors.values(), *encoder.parameters()]
+    return said, sum(kept.values()), [t.grad for t in changed if t.grad is not None]

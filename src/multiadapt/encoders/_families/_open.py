@@ -20,6 +20,7 @@ from transformers.utils.hub import cached_file
 
 from multiadapt.encoders._base import Origin
 from multiadapt.encoders._families._base import Family, Note, families, family_of
+from multiadapt.encoders._families._lean import lean
 from multiadapt.encoders._fingerprint import fingerprint
 from multiadapt.errors import EncoderError
 
@@ -118,7 +119,7 @@ def open_whole(
 
 
 def _whole(network: Any, place: str | None, origin: Origin) -> Whole:
-    network = _owned(network.requires_grad_(False).eval())
+    network = lean(_owned(network.requires_grad_(False).eval()))
     return Whole(network, place, replace(origin, sha256=_hash(network)))
 
 
@@ -144,7 +145,7 @@ def model_type(source: str, modality: str, revision: str | None) -> str:
 
 def sealed(opened: Opened) -> Opened:
     """The same in evaluation mode, without gradients, with tensors of its own and its hash taken."""
-    network = _owned(opened.family.network.requires_grad_(False).eval())
+    network = lean(_owned(opened.family.network.requires_grad_(False).eval()))
     return replace(opened, origin=replace(opened.origin, sha256=_hash(network)))
 
 
