@@ -1,4 +1,4 @@
-"""Peak memory of one training step on ResNet-50: adapters against full fine-tuning.
+"""Peak memory of one training step on ResNet-50 and ViT-B/16: adapters against full fine-tuning.
 
     python benchmarks/memory.py --out benchmarks/results/memory.csv
 
@@ -6,7 +6,8 @@
 runs in a process of its own. `step_mb` is the peak of the second training step, forward, backward and
 AdamW, above what the process held before the first; the frozen part is computed in the step, without a
 graph. `kept_mb` is the same with the frozen part computed before. `process_mb` is the peak above the
-process with its libraries imported: the weights are in it.
+process with its libraries imported: the weights are in it. `recomputed` is LoRA with
+`gradient_checkpointing`.
 """
 
 import json
@@ -19,7 +20,10 @@ from typing import Any
 
 import record
 
-VARIANTS = ("frozen", "embedding", "bc1", "bc2", "bc3", "bc4", "full")
+VARIANTS = {
+    "resnet-50": ("frozen", "embedding", "bc1", "bc2", "bc3", "bc4", "full"),
+    "vit-base": ("lora", "recomputed", "full"),
+}
 PAPER = {"frozen": 17.0, "embedding": 17.1, "bc1": 17.3, "bc2": 38.4, "bc3": 73.0, "bc4": 126.0}
 """Percent of Full: table of the paper, bc3 and bc4 from its text."""
 
@@ -43,13 +47,14 @@ def _status(key: str) -> float:
     return next(int(x.split()[1]) for x in lines if x.startswith(key)) * 1024 / 1e6
 
 
-def one(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
+def one(network: str, variant: str, batch: int, *, kept: bool) -> dict[str, float]:
     """Measure in this process."""
     import pandas as pd
     import torch
 
     torch.set_num_threads(1)
-    from multiadapt import Frozen, Full, ImageEncoder, MLPEncoder, TIAdapter
+    from multiadapt import Frozen, Full, ImageEncoder, MLPEncoder, PlainLoRA, TIAdapter
+    from multiadapt.attach import recomputing
     from multiadapt.methods._image_branch import ImageBranch
     from multiadapt.model import AdaptedModel, build_encoders
     from multiadapt.tasks.classification import Classification
@@ -59,13 +64,13 @@ def one(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
     number = Column("number", "numeric", "told")
     photo = Column("photo", "image", "told")
     streams = (Stream("tabular", "tabular", (number,)), Stream("photo", "image", (photo,)))
-    specs = {"tabular": MLPEncoder(), "photo": ImageEncoder("random:resnet-50", size=224)}
+    specs = {"tabular": MLPEncoder(), "photo": ImageEncoder(f"random:{network}", size=224)}
     frame = pd.DataFrame({"number": [float(i) for i in range(20)]})
     labels = pd.Series([i % 10 for i in range(20)], name="label")
     target = Classification().learn(labels)
     encoders = build_encoders(streams, specs, "classification")
     encoders["tabular"].learn(frame, target.labels(target.encode(labels), None), 0)
-    methods = {"frozen": Frozen(), "full": Full()}
+    methods = {"frozen": Frozen(), "full": Full(), "lora": PlainLoRA(), "recomputed": PlainLoRA()}
     method = methods.get(variant) or TIAdapter(ImageBranch(variant))
     model = AdaptedModel(encoders, method, target).train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
@@ -75,7 +80,8 @@ def one(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
 
     def step(image: Inputs) -> None:
         image = encoders["photo"].prefix(image, cut)
-        scores = model({"tabular": table, "photo": image}).scores
+        with recomputing(variant == "recomputed"):
+            scores = model({"tabular": table, "photo": image}).scores
         torch.nn.functional.cross_entropy(scores, answer).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -90,9 +96,18 @@ def one(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
     return {"step": peak() - before, "process": peak() - imported}
 
 
-def alone(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
+def alone(network: str, variant: str, batch: int, *, kept: bool) -> dict[str, float]:
     """Measure in a process of its own, whose allocator returns what is freed."""
-    command = [sys.executable, __file__, "--one", variant, "--batch", str(batch)]
+    command = [
+        sys.executable,
+        __file__,
+        "--network",
+        network,
+        "--one",
+        variant,
+        "--batch",
+        str(batch),
+    ]
     allocator = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
     asked = subprocess.run(
         command + ["--kept"] * kept,
@@ -104,22 +119,23 @@ def alone(variant: str, batch: int, *, kept: bool) -> dict[str, float]:
     return json.loads(asked.stdout)
 
 
-def measure(batches: list[int]) -> Iterator[dict[str, Any]]:
+def measure(network: str, batches: list[int]) -> Iterator[dict[str, Any]]:
     for batch in batches:
-        found = {v: alone(v, batch, kept=False) for v in VARIANTS}
-        kept = {v: alone(v, batch, kept=True) for v in VARIANTS}
-        for variant in VARIANTS:
+        variants = VARIANTS[network]
+        found = {v: alone(network, v, batch, kept=False) for v in variants}
+        kept = {v: alone(network, v, batch, kept=True) for v in variants}
+        full = found["full"]
+        for variant, row in found.items():
             yield {
+                "network": network,
                 "variant": variant,
                 "batch": batch,
-                "step_mb": found[variant]["step"],
-                "step_percent_of_full": 100 * found[variant]["step"] / found["full"]["step"],
+                "step_mb": row["step"],
+                "step_percent_of_full": 100 * row["step"] / full["step"],
                 "kept_mb": kept[variant]["step"],
-                "kept_percent_of_full": 100 * kept[variant]["step"] / found["full"]["step"],
-                "process_mb": found[variant]["process"],
-                "process_percent_of_full": 100
-                * found[variant]["process"]
-                / found["full"]["process"],
+                "kept_percent_of_full": 100 * kept[variant]["step"] / full["step"],
+                "process_mb": row["process"],
+                "process_percent_of_full": 100 * row["process"] / full["process"],
                 "paper_percent_of_full": PAPER.get(variant, 100.0),
             }
 
@@ -128,14 +144,16 @@ def main() -> None:
     parser = record.parser(__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--batches", default="8,32")
+    parser.add_argument("--network", default=",".join(VARIANTS))
     parser.add_argument("--one", help="a variant to measure in this process")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--kept", action="store_true")
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(one(given.one, given.batch, kept=given.kept)))
+        print(json.dumps(one(given.network, given.one, given.batch, kept=given.kept)))
         return
-    rows = list(measure([int(b) for b in given.batches.split(",")]))
+    batches = [int(b) for b in given.batches.split(",")]
+    rows = [r for network in given.network.split(",") for r in measure(network, batches)]
     record.write(given.out, rows, record.origin("memory.py", given))
 
 

@@ -49,9 +49,12 @@ def _method(row: pd.Series, metric: str) -> dict[str, str]:
     }
 
 
-def listed(file: str, columns: Mapping[str, str], by: str | None = None) -> str:
-    """A row for each of the CSV's, its columns as forms of the CSV's; `by`: the largest of it first."""
+def listed(file: str, columns: Mapping[str, str], by: str | None = None, **only: str) -> str:
+    """A row for each of the CSV's with these values, its columns as forms of the CSV's; `by`: the largest of
+    it first."""
     table = read(file)
+    for column, value in only.items():
+        table = table[table[column] == value]
     told = table if by is None else table.sort_values(by, ascending=False)
     rows = [
         {name: form.format(**row) for name, form in columns.items()}
@@ -116,6 +119,7 @@ MEMORY = {
     "with the weights, of Full": "{process_percent_of_full:.0f} %",
     "the paper": "{paper_percent_of_full:g} %",
 }
+RECOMPUTED = {k: v for k, v in MEMORY.items() if k[:11] not in ("prefix kept", "the paper")}
 DECODE = {
     "pictures": "{dataset}",
     "to pixels": "{pixels}",
@@ -201,7 +205,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "epochs": lambda: listed("epochs.csv", EPOCHS),
     "retrieval": lambda: listed("retrieval.csv", RETRIEVAL, by="text_to_image_r@10"),
     "search": lambda: listed("search.csv", SEARCH),
-    "memory": lambda: listed("memory.csv", MEMORY),
+    "memory": lambda: listed("memory.csv", MEMORY, network="resnet-50"),
+    "memory-transformer": lambda: listed("memory.csv", RECOMPUTED, network="vit-base"),
     "decode": lambda: listed("decode.csv", DECODE),
     "token-cost": token_cost,
 }

@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
-from multiadapt.attach import Adapter, attach
+from multiadapt.attach import Adapter, attach, recomputing
 from multiadapt.encoders._base import Encoder
 from multiadapt.encoders._pretrained import PretrainedEncoder
 from multiadapt.mixing import Corrections, Share, listen, mixed
@@ -23,6 +24,7 @@ __all__ = [
     "cuts_give_the_whole_pass",
     "guests_see_and_are_not_seen",
     "models_pass_together",
+    "recomputed_gradients_are_the_same",
     "shake",
     "sites_are_live",
 ]
@@ -86,6 +88,37 @@ def sites_are_live(encoder: Encoder, batch: Batch) -> None:
             attachment.remove()
             assert moved > 1e-3 * before.std(), f"{site.key} has no effect"
         assert torch.equal(encoder(inputs).pooled, before)
+
+
+def recomputed_gradients_are_the_same(encoder: Encoder, batch: Batch) -> None:
+    """Adapters at all sites and, where there is room, guests; another stream passes before the gradient."""
+    adapters = {site: Change(site) for site in encoder.sites()}
+    attachment = attach(encoder, adapters)
+    inputs, other = batch(1, 0, 2), batch(1)
+    guests = torch.randn(2, encoder.width, generator=torch.Generator().manual_seed(4))
+    encoder.entrance = 0 if encoder.hosts(0) == "blocks" else None
+    found: list[list[Tensor]] = []
+    kept: list[int] = []
+    for on in (False, True):
+        saved: dict[int, int] = {}
+
+        def keep(tensor: Tensor, saved: dict[int, int] = saved) -> Tensor:
+            saved[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with recomputing(on), saved_tensors_hooks(keep, lambda tensor: tensor):
+            said = encoder(inputs, guests)
+            encoder(other)
+        kept.append(sum(saved.values()))
+        (said.pooled.square().sum() + said.guests.square().sum()).backward()
+        found.append([a.factor.grad for a in adapters.values() if a.factor.grad is not None])
+        for adapter in adapters.values():
+            adapter.factor.grad = None
+    attachment.remove()
+    encoder.entrance = None
+    assert len(found[0]) > encoder.blocks
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    assert kept[1] < 0.8 * kept[0]
 
 
 def guests_see_and_are_not_seen(encoder: Encoder, batch: Batch) -> None:

@@ -15,6 +15,7 @@ from contracts import (
     cuts_give_the_whole_pass,
     guests_see_and_are_not_seen,
     models_pass_together,
+    recomputed_gradients_are_the_same,
     shake,
     sites_are_live,
 )
@@ -335,3 +336,7 @@ def test_an_image_network_is_no_audio_encoder(tmp_path: Path) -> None:
 
 def test_items_of_several_models_pass_together(encoder: Encoder) -> None:
     assert models_pass_together(encoder, partial(batch, encoder))
+
+
+def test_recomputed_gradients_are_the_same(encoder: Encoder) -> None:
+    recomputed_gradients_are_the_same(encoder, partial(batch, encoder))

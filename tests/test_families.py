@@ -16,6 +16,7 @@ from contracts import (
     cuts_give_the_whole_pass,
     guests_see_and_are_not_seen,
     models_pass_together,
+    recomputed_gradients_are_the_same,
     shake,
     sites_are_live,
 )
@@ -446,3 +447,7 @@ def backward(encoder: Encoder, dtype: torch.dtype) -> tuple[Tensor, int, list[Te
     said.float().square().sum().backward()
     changed = [*inputs.tensors.values(), *encoder.parameters()]
     return said, sum(kept.values()), [t.grad for t in changed if t.grad is not None]
+
+
+def test_recomputed_gradients_are_the_same(encoder: Encoder) -> None:
+    recomputed_gradients_are_the_same(encoder, partial(batch, encoder))

@@ -14,6 +14,7 @@ from contracts import (
     cuts_give_the_whole_pass,
     guests_see_and_are_not_seen,
     models_pass_together,
+    recomputed_gradients_are_the_same,
     shake,
     sites_are_live,
 )
@@ -414,3 +415,7 @@ def test_an_unknown_type_lists_the_known_ones(tmp_path: Path) -> None:
 def test_items_of_several_models_pass_together(name: str, encoder: Encoder) -> None:
     """DeBERTa's projections read its table of distances too, which is nobody's item."""
     assert models_pass_together(encoder, batch) or name.startswith("deberta")
+
+
+def test_recomputed_gradients_are_the_same(encoder: Encoder) -> None:
+    recomputed_gradients_are_the_same(encoder, batch)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from multiadapt import Full, MultimodalClassifier, TIAdapter, Training
+from multiadapt import U2A, Full, LoRA, MultimodalClassifier, PlainLoRA, TIAdapter, Training
+from multiadapt.encoders._families.resnet import ResNet
 from multiadapt.errors import ArtifactError, SpecError, TrainingError
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.resume_file import ResumeFile
@@ -22,8 +23,9 @@ METHOD = TIAdapter(image=ImageBranch(variant="bc1"))
 
 def classifier(network: Path, training: Training, **options: object) -> MultimodalClassifier:
     encoders = {"image": str(network), "tabular": "mlp"}
+    method = options.pop("method", METHOD)
     return MultimodalClassifier(
-        METHOD, encoders=encoders, training=training, verbose=False, **options
+        method, encoders=encoders, training=training, verbose=False, **options
     )
 
 
@@ -115,7 +117,7 @@ import sys
 import pandas as pd, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from multiadapt import Full, MultimodalClassifier, TIAdapter, Training
+from multiadapt import U2A, Full, LoRA, MultimodalClassifier, PlainLoRA, TIAdapter, Training
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.resume_file import ResumeFile
 ResumeFile.every = 0.0
@@ -302,6 +304,35 @@ def test_bf16_agrees_with_fp32_roughly(network, table, photos) -> None:
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        METHOD,
+        TIAdapter(image=ImageBranch(variant="bc2", norm=False)),
+        Full(),
+        PlainLoRA(LoRA(lora_dropout=0.5)),
+        U2A(),
+    ],
+    ids=lambda method: method.name,
+)
+def test_gradient_checkpointing_changes_no_bit(method, network, table, photos, monkeypatch) -> None:
+    passes = []
+    block = ResNet.block
+    monkeypatch.setattr(
+        ResNet, "block", lambda *args, **given: passes.append(1) or block(*args, **given)
+    )
+
+    def trained(*, on: bool) -> tuple[dict[str, torch.Tensor], int]:
+        passes.clear()
+        training = Training(epochs=2, batch_size=16, gradient_checkpointing=on)
+        model = fit(network, table, photos, training, options={"method": method})
+        return state(model), len(passes)
+
+    (kept, once), (again, twice) = trained(on=False), trained(on=True)
+    assert same_bits(kept, again)
+    assert (twice > once) == (method is not METHOD)  # whose BatchNorm must see a batch once
 
 
 def test_sample_weights_of_zero_are_rows_that_are_not_there(network, table, photos) -> None:

@@ -5,13 +5,14 @@ Hooks keep the class, the names and the `state_dict` of the network.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.hooks import RemovableHandle
 
 from multiadapt.types import Site
@@ -23,6 +24,8 @@ __all__ = [
     "corrected",
     "first_of",
     "instead_of_first",
+    "recomputing",
+    "repassed",
     "resting",
     "running",
 ]
@@ -35,6 +38,8 @@ class Adapter(nn.Module, ABC):
     """input: `y` is what the site reads, and the site runs on the corrected one."""
     output_only: ClassVar[bool] = False
     """Whether it asks for nothing but the site's output: it can correct one that was kept."""
+    counts: bool = False
+    """Whether it keeps statistics of what passes, so that a batch may pass only once."""
     folded: bool = False
     """True while the correction is in the frozen weight and must not be made again."""
 
@@ -82,6 +87,7 @@ class _Call:
 
 _CALL: ContextVar[_Call | None] = ContextVar("multiadapt_call", default=None)
 _REST: ContextVar[bool] = ContextVar("multiadapt_rest", default=False)
+_AGAIN: ContextVar[bool] = ContextVar("multiadapt_again", default=False)
 
 
 @contextmanager
@@ -102,6 +108,36 @@ def resting() -> Iterator[None]:
         yield
     finally:
         _REST.reset(token)
+
+
+@contextmanager
+def recomputing(on: bool) -> Iterator[None]:  # noqa: FBT001 - as a switch is
+    """Inside, `repassed` keeps no activation, if `on`, and the backward pass computes it again."""
+    token = _AGAIN.set(on)
+    try:
+        yield
+    finally:
+        _AGAIN.reset(token)
+
+
+def repassed(block: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
+    """What a block of a network says, its activations kept or, inside `recomputing`, computed again.
+
+    The backward pass runs after the streams have, and on a GPU in a thread of its own: the adapters that are
+    live now are live there too. What they read is read inside the block.
+    """
+    if not (_AGAIN.get() and torch.is_grad_enabled()):
+        return block(state)
+    call = _CALL.get()
+
+    def again(state: Tensor) -> Tensor:
+        token = _CALL.set(None if call is None else _Call(call.stream))
+        try:
+            return block(state)
+        finally:
+            _CALL.reset(token)
+
+    return checkpoint(again, state, use_reentrant=False)
 
 
 def corrected(stream: str, adapters: Mapping[Site, Adapter], y: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from multiadapt import processes
 from multiadapt.adapted import Adapted
+from multiadapt.attach import recomputing
 from multiadapt.errors import SpecError, TrainingError
 from multiadapt.methods._base import Training
 from multiadapt.resume_file import ResumeFile, put_back, taken_out, unprefixed
@@ -212,7 +213,8 @@ class _Run:
         target, weight = self.data.target[mine].to(device), self.data.weight[mine].to(device)
 
         def loss_of(model: Adapted) -> Tensor:
-            with precision(self.training, device):
+            again = recomputing(self.training.gradient_checkpointing)
+            with precision(self.training, device), again:
                 return processes.counted(model.loss(batch, target, weight))
 
         if self.watch.measures:

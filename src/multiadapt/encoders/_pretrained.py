@@ -3,16 +3,17 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from multiadapt.attach import Adapter, attach, corrected, running
+from multiadapt.attach import Adapter, attach, corrected, repassed, running
 from multiadapt.encoders._base import Encoder, Origin, Standardize
 from multiadapt.encoders._families._base import Sight
 from multiadapt.encoders._families._open import Opened
@@ -91,10 +92,14 @@ class Backbone(nn.Module):
             return self.family.start(kept)
         return kept["state"], _mask(kept)
 
-    def run(self, state: Tensor, sight: Sight, start: int, end: int) -> Tensor:
-        """The state that enters block `start` moved on to block `end`."""
+    def run(
+        self, state: Tensor, sight: Sight, start: int, end: int, once: Collection[int] = ()
+    ) -> Tensor:
+        """The state that enters block `start` moved on to block `end`; what passes those of `once` passes
+        them no second time."""
         for index in range(start, end):
-            state = self.family.block(index, state, sight)
+            block = partial(self.family.block, index, sight=sight)
+            state = block(state) if index in once else repassed(block, state)
         return state
 
 
@@ -135,6 +140,8 @@ class PretrainedEncoder(Encoder):
         self.pool = pool
         self.tail = tuple(f"pool.{n}" for n, _ in pool.named_parameters()) if pool else ()
         self.late = {}
+        self.once: Collection[int] = ()
+        """Blocks with an adapter that keeps statistics."""
         self.corrections: Corrections | None = None
         """What this model corrects inside a network that it shares with others."""
 
@@ -193,6 +200,7 @@ class PretrainedEncoder(Encoder):
         """Those inside a network that several models share come with each pass, and leave it as it is."""
         if not self.backbone.shared:
             attach(self, adapters)
+            self.once = {s.block for s, a in adapters.items() if a.counts}
             # Not of tokens, which guests join before the block whose output is corrected.
             self.late = {
                 s: a
@@ -235,13 +243,14 @@ class PretrainedEncoder(Encoder):
         state, mask = self.backbone.start(inputs.tensors, inputs.cut)
         ended = {s: a for s, a in self.late.items() if s.block + 1 == inputs.cut}
         state = corrected(self.stream.name, ended, state)
+        last = self.blocks if guests is None or self.entrance is None else self.entrance
+        state = self.backbone.run(state, Sight(mask), inputs.cut, last, self.once)
         if guests is None or self.entrance is None:
-            return self.backbone.run(state, Sight(mask), inputs.cut, self.blocks), mask, None
-        state = self.backbone.run(state, Sight(mask), inputs.cut, self.entrance)
+            return state, mask, None
         state = torch.cat([state, guests.expand(len(state), -1, -1).to(state.dtype)], dim=1)
         count = guests.shape[-2]
         sight = Sight(mask, count, self.visibility)
-        state = self.backbone.run(state, sight, self.entrance, self.blocks)
+        state = self.backbone.run(state, sight, self.entrance, self.blocks, self.once)
         state, guest = state[:, :-count], state[:, -count:]
         return state, mask, self.backbone.family.leave(guest)
 

@@ -37,6 +37,10 @@ class Training(Spec):
     clip: float | None = None
     """Largest norm of the gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
+    """Keep no activation inside a block of an encoder and compute it again in the backward pass: less memory, for
+    a second forward pass of what is trained through. The blocks that bcN corrects keep theirs, whose BatchNorm
+    must see a batch once; so do the layers of a cross-modal pass."""
     views: int = 1
     """As how many pictures training sees each one, an epoch each in turn: as it is, and in the others cut to
     half of its area or more and, every second one, turned left to right. Of tables with pictures."""
