@@ -229,6 +229,38 @@ def test_holes_and_equal_pictures_cost_nothing(network, table, photos, store, pa
     assert max(shelf["rows"] for shelf in Store.usual().contents()) == 40  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("method", "kept"), [(TIAdapter(ImageBranch("embedding")), 1), (None, 0)])
+def test_predictions_read_what_is_kept_and_keep_vectors_alone(
+    method, kept, network, table, photos, store, monkeypatch
+) -> None:
+    many = pd.concat([table, table])  # 120 rows
+    model = fit(network, table[:40], photos, **({"method": method} if method else {}))
+    before = parts(store)
+    monkeypatch.setenv("MULTIADAPT_CACHE", "off")
+    expected = model.predict_proba(many, root=photos)
+    monkeypatch.setenv("MULTIADAPT_CACHE", str(store))
+    passed = []
+    run = Backbone.run
+    monkeypatch.setattr(
+        Backbone, "run", lambda *args: passed.append(args[3:5]) or run(*args)
+    )  # from which block to which
+    first = model.predict_proba(many, root=photos)
+    assert any(start == 0 for start, _ in passed)
+    assert len(parts(store)) == len(before) + kept
+    passed.clear()
+    again = model.predict_proba(many, root=photos)
+    assert any(start == 0 for start, _ in passed) == (kept == 0)
+    np.testing.assert_allclose(first, expected, atol=1e-5)
+    np.testing.assert_allclose(again, first, atol=1e-6)
+    assert (kept == 0) or np.array_equal(again, first)
+    passed.clear()
+    own = model.predict_proba(table[:40].sample(70, replace=True, random_state=0), root=photos)
+    assert not any(start == 0 for start, _ in passed)  # the rows of `fit`
+    assert len(own) == 70
+    few = model.predict_proba(table[-20:], root=photos)
+    np.testing.assert_allclose(few, expected[40:60], atol=1e-5)
+
+
 def test_what_is_kept_is_not_even_decoded(
     network, table, photos, store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,8 @@ class Feed:
     """Told where the time goes."""
     view: int = 0
     """Which view of each picture is read."""
+    writes: bool = True
+    """False: of what is computed here only vectors are kept for later runs, which take little room."""
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
@@ -327,7 +329,8 @@ class Feed:
         if about is None:
             return None
         own = {"start": start, "cut": cut, "device": self.device.type, "torch": torch.__version__}
-        return self.store.shelf({**about, **own})
+        writes = self.writes or cut > self.encoders[stream].blocks
+        return self.store.shelf({**about, **own}, writes=writes)
 
     def _moved(self, stream: str, ready: _Ready) -> Inputs:
         """At the stream's cut, on the device."""

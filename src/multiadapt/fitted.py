@@ -22,7 +22,7 @@ from multiadapt.data.schema import Schema
 from multiadapt.data.values import absent
 from multiadapt.encoders._base import Encoder, EncoderSpec
 from multiadapt.errors import ArtifactError, SpecError
-from multiadapt.feed import Feed, side_by_side
+from multiadapt.feed import BLOCK, Feed, side_by_side
 from multiadapt.methods._base import Method, Training
 from multiadapt.model import AdaptedModel
 from multiadapt.scoring import computed, scored, scores
@@ -143,7 +143,7 @@ class Fitted:
         frame = self._without_unseen(self.schema.conform(frame), silent=silent)
         if len(frame) == 0:
             return self.no_rows
-        feed = self._fed(self.model.streams, frame, reading, positions)
+        feed = self._fed(self.model.streams, frame, reading, positions, self._cuts(len(frame)))
         found = scores(self.model, feed, self.training)
         reading.finish()
         if not silent:
@@ -165,7 +165,7 @@ class Fitted:
         """The rows of a frame that has the schema's form, at least one, for whoever scores them; `positions` is as
         in `answered`."""
         frame = self._without_unseen(frame, silent=False)
-        return self._fed(self.model.streams, frame, reading, positions)
+        return self._fed(self.model.streams, frame, reading, positions, {})
 
     def vectors(
         self,
@@ -187,7 +187,8 @@ class Fitted:
         if len(frame) == 0:
             width = self.model.encoder(stream).width if stream else self.model.fusion.width
             return np.zeros((0, width), np.float32)
-        feed = self._fed([stream] if stream else self.model.streams, frame, reading, positions)
+        streams = [stream] if stream else self.model.streams
+        feed = self._fed(streams, frame, reading, positions, self._cuts(len(frame)))
         found = computed(
             self.model, feed.batches(feed.in_order()), self.training, self.device,
             partial(self.model.vectors, stream=stream),
@@ -201,22 +202,29 @@ class Fitted:
         feed.demand(demand)
         return found
 
+    def _cuts(self, rows: int) -> Mapping[str, int]:
+        """Where what an earlier run kept of so many rows is looked for. Of few it is sooner computed, and in
+        half precision the whole network is, of which only the rest would be."""
+        many = rows >= BLOCK and self.training.precision == "fp32"
+        return self.model.cuts() if many else {}
+
     def _fed(
         self,
         streams: Sequence[str],
         frame: pd.DataFrame,
         reading: Reading,
         positions: np.ndarray | None,
+        cuts: Mapping[str, int],
     ) -> Feed:
         encoders = {s: self.model.encoder(s) for s in streams}
         # A table's part is computed as far as it is frozen, for all rows at once; pictures stream.
         deep = {
-            s: e.cut_for((), ()) if e.stream.modality == "tabular" else 0
+            s: e.cut_for((), ()) if e.stream.modality == "tabular" else cuts.get(s, 0)
             for s, e in encoders.items()
         }
         feed = Feed(
             encoders, frame, reading, deep, self.device, given={}, budget=sys.maxsize,
-            positions=positions,
+            positions=positions, writes=False,
         )  # fmt: skip
         feed.keep("tabular")
         return feed

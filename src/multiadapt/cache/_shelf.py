@@ -91,10 +91,18 @@ class Shelf:
     write is seen by the next that opens the shelf. A row, once there, is the same for every reader.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], take: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        take: Callable[[int], bool],
+        *,
+        writes: bool = True,
+    ) -> None:
         """`about` is written beside the files, for people, its "cut" is the rows', with "dtype": "float16"
-        they are kept in half precision; `take` tells whether so many bytes more may be kept."""
-        self.folder, self.about, self._take = folder, about, take
+        they are kept in half precision; `take` tells whether so many bytes more may be kept. Without
+        `writes` none is."""
+        self.folder, self.about, self._take, self._writes = folder, about, take, writes
         self._half = about.get("dtype") == "float16"
         self.hits, self.refused, self.beyond = 0, 0, 0
         """Rows that were here when they were asked for, that there was no room for, and that hold a number
@@ -184,6 +192,8 @@ class Shelf:
 
         They are written together with others, at the latest by `flush`.
         """
+        if not self._writes:
+            return
         for i, key in enumerate(keys):
             if not key or key in self._rows or key in self._waiting:
                 continue

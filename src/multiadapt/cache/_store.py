@@ -55,11 +55,11 @@ class Store:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Store(Path(place or Path(home, "multiadapt")), int(limit * 1e9), dtype)
 
-    def shelf(self, about: Mapping[str, str | int]) -> Shelf:
-        """That of one encoder at one cut, which `about` tells from all others."""
+    def shelf(self, about: Mapping[str, str | int], *, writes: bool = True) -> Shelf:
+        """That of one encoder at one cut, which `about` tells from all others; without `writes` to be read."""
         about = {**about, "dtype": self.dtype}
         name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-        return Shelf(self.folder / name, about, self.take)
+        return Shelf(self.folder / name, about, self.take, writes=writes)
 
     def take(self, size: int) -> bool:
         """Whether so many bytes more may be kept; they count then. The first call makes room."""
