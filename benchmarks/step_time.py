@@ -5,7 +5,8 @@
 ResNet-18 at 128 pixels with random weights, generated pictures, two numbers and a category in an mlp
 encoder, ten classes. The hand-written side has the frozen part computed before, as multiadapt keeps it, in
 tensors; it writes its adapters into the network and runs forward, loss, backward, AdamW as torch gives it
-by default (multiadapt asks for torch's fused update, which rounds a little differently). Both sides start
+by default (multiadapt asks for torch's fused update, which rounds a little differently). Its frozen layers are
+torch's own, which keep what a gradient of their weights would need. Both sides start
 from the same weights and meet the same batches, and their losses are checked to agree. They run in turns,
 a step of one and then the same step of the other: multiadapt tells of every step, and is timed from telling
 to telling. Times are CPU seconds of one thread. The first epoch warms up. A step's ratio is the median over
@@ -16,7 +17,7 @@ import argparse
 import copy
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multiadapt import Full, ImageEncoder, MLPEncoder, TIAdapter, Training
+from multiadapt import Full, ImageEncoder, MLPEncoder, PlainLoRA, TIAdapter, Training
 from multiadapt.data.reading import Reading
 from multiadapt.feed import Feed
 from multiadapt.methods._image_branch import ImageBranch
@@ -56,7 +57,16 @@ def table(rows: int) -> pd.DataFrame:
 class Library:
     """multiadapt's own model, feed and loop, one batch at a time."""
 
-    def __init__(self, variant: str, frame: pd.DataFrame, labels: pd.Series) -> None:
+    def __init__(
+        self,
+        variant: str,
+        frame: pd.DataFrame,
+        labels: pd.Series,
+        network: str = "random:resnet-18",
+        *,
+        pixels: bool = False,
+    ) -> None:
+        """`pixels`: nothing of the picture's network is computed before."""
         columns = [Column(n, k, "told") for n, k in COLUMNS.items()]  # type: ignore[arg-type]
         streams = (
             Stream("tabular", "tabular", tuple(columns[:3])),
@@ -64,11 +74,12 @@ class Library:
         )
         specs = {
             "tabular": MLPEncoder(dropout=0.0),
-            "photo": ImageEncoder("random:resnet-18", size=PIXELS),
+            "photo": ImageEncoder(network, size=PIXELS),
         }
         target = Classification().learn(labels)
         encoded = target.encode(labels)
-        method = Full() if variant == "full" else TIAdapter(ImageBranch(variant))  # type: ignore[arg-type]
+        others = {"full": Full(), "lora": PlainLoRA()}
+        method = others.get(variant) or TIAdapter(ImageBranch(variant))  # type: ignore[arg-type]
         torch.manual_seed(0)
         encoders = build_encoders(streams, specs, "classification")
         encoders["tabular"].learn(frame[list(COLUMNS)[:3]], target.labels(encoded, None), 0)
@@ -77,7 +88,7 @@ class Library:
             encoders,
             frame,
             Reading(None),
-            self.model.cuts(),
+            {**self.model.cuts(), "photo": 0} if pixels else self.model.cuts(),
             torch.device("cpu"),
             {},
             budget=int(8e9),
@@ -86,8 +97,16 @@ class Library:
         self.answer = torch.as_tensor(encoded)
         self.data = Data(self.feed, self.answer, torch.ones(len(frame)))
 
-    def train(self, batch: int, epochs: int, tell: Callable[[Event], None]) -> None:
-        training = Training(batch_size=batch, learning_rate=RATE, epochs=epochs, decay=1.0)
+    def train(
+        self,
+        batch: int,
+        epochs: int,
+        tell: Callable[[Event], None],
+        precision: Literal["fp32", "bf16"] = "fp32",
+    ) -> None:
+        training = Training(
+            batch_size=batch, learning_rate=RATE, epochs=epochs, decay=1.0, precision=precision
+        )
         train(self.model, self.data, None, training, seed=SEED, session=Session(tell=tell))
 
 
@@ -121,6 +140,7 @@ class Net(nn.Module):
         family = copy.deepcopy(photo.backbone.family)  # type: ignore[union-attr]
         for module in family.network.modules():
             module._forward_hooks.clear()
+            vars(module).pop("forward", None)
         adapters = {s.key: copy.deepcopy(a) for s, a in library.model.placed.items()}
         cut = library.feed.cuts["photo"]
         blocks = [] if cut else [family.network.embedder]
