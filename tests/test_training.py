@@ -8,15 +8,19 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_text import TINY, WORDS, make_text_network, make_tokenizer
 
 from multiadapt import U2A, Full, LoRA, MultimodalClassifier, PlainLoRA, TIAdapter, Training
 from multiadapt.encoders._families.resnet import ResNet
+from multiadapt.encoders._pretrained import Backbone
 from multiadapt.errors import ArtifactError, SpecError, TrainingError
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.resume_file import ResumeFile
+from multiadapt.training import _alike
 
 METHOD = TIAdapter(image=ImageBranch(variant="bc1"))
 
@@ -120,6 +124,7 @@ from pathlib import Path
 from multiadapt import U2A, Full, LoRA, MultimodalClassifier, PlainLoRA, TIAdapter, Training
 from multiadapt.methods._image_branch import ImageBranch
 from multiadapt.resume_file import ResumeFile
+from multiadapt.training import _alike
 ResumeFile.every = 0.0
 network, photos, out, resume = sys.argv[1:]
 model = MultimodalClassifier(TIAdapter(image=ImageBranch(variant="bc1")), encoders={"image": network, "tabular": "mlp"},
@@ -378,3 +383,52 @@ def test_what_trains_nothing_takes_neither_limit_nor_resume_file(option, value, 
     frame = table[["size", "kind"]]
     with pytest.raises(SpecError, match=f"trains nothing step by step: leave {option}= out"):
         model.fit(frame, label="kind", **{option: value})
+
+
+@pytest.mark.parametrize("rows", [37, 640, 1003])
+def test_batches_of_like_lengths_hold_every_row_once(rows) -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, rows)
+    drawn = np.random.default_rng(1).permutation(rows)
+    found = _alike(drawn, lengths, 16, np.random.default_rng(2))
+    assert sorted(found.tolist()) == list(range(rows))
+
+    def padded(order: np.ndarray) -> int:
+        return sum(16 * lengths[order[i : i + 16]].max() for i in range(0, rows // 16 * 16, 16))
+
+    assert padded(found) < 0.85 * padded(drawn)
+    assert np.array_equal(found[rows // 16 * 16 :], drawn[rows // 16 * 16 :])
+    first = [lengths[found[i : i + 16]].mean() for i in range(0, rows // 16 * 16, 16)]
+    assert rows < 640 or not np.all(np.diff(first) > 0)  # the batches are at random
+
+
+def test_rows_of_like_lengths_train_together(tmp_path, monkeypatch) -> None:
+    make_text_network(tmp_path / "text", **TINY)
+    make_tokenizer(tmp_path / "text")
+    dice = np.random.default_rng(0)
+    texts = [" ".join(dice.choice(WORDS, n)) for n in dice.integers(1, 20, 64)]
+    table = pd.DataFrame({"note": [None, *texts[1:]], "kind": ["a", "b"] * 32})
+    passed: list[int] = []
+    run = Backbone.run
+    monkeypatch.setattr(
+        Backbone,
+        "run",
+        lambda self, state, *rest: passed.append(state[..., 0].numel()) or run(self, state, *rest),
+    )
+
+    def tokens(*, on: bool) -> int:
+        recipe = Training(epochs=2, batch_size=8, group_by_length=on, normalize=False)
+        passed.clear()
+        model = MultimodalClassifier(
+            PlainLoRA(), encoders={"text": str(tmp_path / "text")}, training=recipe,
+            column_types={"note": "text"}, validation=0.0, verbose=False,
+        ).fit(table, label="kind")  # fmt: skip
+        found = sum(passed)
+        assert model.predict(table).notna().all()
+        return found
+
+    assert tokens(on=True) < 0.8 * tokens(on=False)
+
+
+def test_like_lengths_are_of_texts(network, table, photos) -> None:
+    with pytest.raises(SpecError, match="group_by_length is of the texts in a table's rows"):
+        fit(network, table, photos, Training(epochs=1, group_by_length=True))

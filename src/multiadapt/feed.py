@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiadapt import processes
@@ -102,6 +102,14 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " b"] | None:
+        """Characters of each row's texts; None: none is read."""
+        streams = [e.stream for e in self.encoders.values() if e.stream.modality == "text"]
+        texts = [self.frame[c.name] for stream in streams for c in stream.columns]
+        lengths = [[len(t) if isinstance(t, str) else 0 for t in column] for column in texts]
+        return np.sum(lengths, axis=0) if lengths else None
 
     @property
     def kept_bytes(self) -> int:
@@ -296,7 +304,10 @@ class Feed:
     def _prepared(self, streams: Sequence[str], rows: np.ndarray) -> dict[str, _Ready]:
         """Reads and prepares rows, files a few at a time; runs in a worker thread."""
         with self.watch.beside("decode"):
-            return {stream: self._ready(stream, rows) for stream in streams}
+            ready = {stream: self._ready(stream, rows) for stream in streams}
+            if self.device.type == "cuda":
+                ready = {s: r._replace(inputs=r.inputs.pinned()) for s, r in ready.items()}
+            return ready
 
     def _ready(self, stream: str, rows: np.ndarray) -> _Ready:
         encoder, shelf = self.encoders[stream], self._shelves[stream]

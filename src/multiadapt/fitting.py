@@ -114,7 +114,7 @@ def fit(
         session = replace(session, time_limit=max(left, 0.0))
     history = train(
         model,
-        replace(_data(feeds[0], rows, target), views=views),
+        replace(_data(feeds[0], rows, target), views=views, lengths=feeds[0].lengths),
         held,
         training,
         seed=plan.seed,

@@ -130,7 +130,10 @@ def check_kind(folder: Path, config: Mapping[str, Any], kind: str | None) -> Non
 def read_config(folder: Path) -> dict[str, Any]:
     """What `config.json` holds. ArtifactError: there is none, or it is no JSON object."""
     if not (folder / "config.json").exists():
-        raise ArtifactError(f"{folder} is no saved model: it has no config.json")
+        found = "it has no config.json" if folder.is_dir() else "there is no such folder"
+        raise ArtifactError(
+            f"{folder} is no saved model: {found}; name a folder that save(), or fit --out, wrote"
+        )
     return _json(folder / "config.json")
 
 

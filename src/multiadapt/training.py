@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from multiadapt import processes
@@ -29,6 +29,9 @@ __all__ = ["Data", "Event", "History", "Session", "train"]
 
 _log = logging.getLogger("multiadapt")
 
+_POOL = 50
+"""Batches' rows among which those of like lengths are put together."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -40,6 +43,8 @@ class Data:
     weight: Float[Tensor, " b"]
     views: Sequence[Fed] = ()
     """The same rows seen otherwise: an epoch takes one after the other, the feed first."""
+    lengths: Int[np.ndarray, " b"] | None = None
+    """Characters of each row's texts; None: there are none."""
 
     def seen(self, epoch: int) -> Fed:
         """The rows as an epoch takes them, counted from 0."""
@@ -126,12 +131,17 @@ def train(
 
     Raises:
         SpecError: there is nothing to train, so that a time limit or a resume file would do nothing; or the
-            recipe asks for more views than `data` has.
+            recipe asks for more views than `data` has, or for rows of like lengths where there are none.
     """
     if training.views != 1 + len(data.views):
         raise SpecError(
             f"training.views is of the pictures in a table's rows, got {training.views} where every picture is "
             "seen as it is: leave it out"
+        )
+    if training.group_by_length and data.lengths is None:
+        raise SpecError(
+            "training.group_by_length is of the texts in a table's rows, and the method reads no column of "
+            "any: leave it out"
         )
     if not any(p.requires_grad for p in model.parameters()):
         profile = session.watch.measures or None
@@ -319,8 +329,10 @@ class _Run:
 
     def _order(self) -> list[np.ndarray]:
         """This epoch's batches; a last batch of one row joins the one before it (BatchNorm needs two)."""
-        size = self.training.batch_size
-        rows = np.random.default_rng([self.seed, self.at.epoch]).permutation(len(self.data.feed))
+        size, rng = self.training.batch_size, np.random.default_rng([self.seed, self.at.epoch])
+        rows = rng.permutation(len(self.data.feed))
+        if self.training.group_by_length and self.data.lengths is not None:
+            rows = _alike(rows, self.data.lengths, size, rng)
         parts = [rows[i : i + size] for i in range(0, len(rows), size)]
         if len(parts) > 1 and len(parts[-1]) == 1:
             parts[-2:] = [np.concatenate(parts[-2:])]
@@ -404,3 +416,19 @@ class _Run:
             "target": float(self.data.target.double().sum()),
             "tensors": shapes,
         }
+
+
+def _alike(
+    rows: Int[np.ndarray, " b"], lengths: Int[np.ndarray, " b"], size: int, rng: np.random.Generator
+) -> Int[np.ndarray, " b"]:
+    """The rows in an order whose batches hold rows of about one length, the batches themselves at random.
+
+    What is left over at the end stays a random draw.
+    """
+    whole = len(rows) // size * size
+    found: list[np.ndarray] = []
+    for start in range(0, whole, _POOL * size):
+        pool = rows[start : min(start + _POOL * size, whole)]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        found.append(rng.permutation(pool.reshape(-1, size)).ravel())
+    return np.concatenate([*found, rows[whole:]])

@@ -41,6 +41,9 @@ class Training(Spec):
     """Keep no activation inside a block of an encoder and compute it again in the backward pass: less memory, for
     a second forward pass of what is trained through. The blocks that bcN corrects keep theirs, whose BatchNorm
     must see a batch once; so do the layers of a cross-modal pass."""
+    group_by_length: bool = False
+    """Batches of rows whose texts are about as long as each other, drawn at random from 50 batches' rows: less
+    padding to compute where lengths differ. Of tables with texts."""
     views: int = 1
     """As how many pictures training sees each one, an epoch each in turn: as it is, and in the others cut to
     half of its area or more and, every second one, turned left to right. Of tables with pictures."""
