@@ -80,13 +80,54 @@ STEP_TIME = {
 }
 CACHE = {
     "variant": "{variant}",
-    "without, s": "{off_s:.1f}",
+    "computed again, s": "{again_s:.1f}",
+    "no folder, s": "{off_s:.1f}",
     "first run, s": "{first_s:.1f}",
     "later run, s": "{later_s:.1f}",
-    "without / first": "{off_over_first:.2f}",
-    "without / later": "{off_over_later:.2f}",
+    "again / first": "{again_over_first:.1f}",
+    "again / later": "{again_over_later:.1f}",
     "MB kept": "{mb:.0f}",
     "turns": "{turns}",
+    "load": "{load:.1f}",
+}
+FOLDS = {
+    "cache": "{cache}",
+    "fifteen fits, s": "{singles_s:.0f}",
+    "one comparison, s": "{compare_s:.0f}",
+    "ratio": "{singles_over_compare:.1f}",
+    "epochs": "{epochs}",
+    "load": "{load:.1f}",
+}
+SCORING = {
+    "network": "{network}",
+    "method": "{method}",
+    "rows a second": "{rows_s:.0f}",
+    "over bare": "{over_bare:.2f}",
+    "bf16 over bare bf16": "{bf16_over_bare:.2f}",
+    "bf16 over fp32, scoring": "{bf16_over_fp32:.2f}",
+    "a step": "{step_bf16_over_fp32:.2f}",
+    "largest change of a score, deviations": "{score_gap:.3f}",
+    "load": "{load:.1f}",
+}
+MANY = {
+    "network": "{network}",
+    "method": "{method}",
+    "numbers beside": "{numbers}",
+    "one model, s": "{one_s:.2f}",
+    "a hundred mixed, s": "{mixed_s:.2f}",
+    "throughput": "{throughput:.2f}",
+    "largest difference": "{difference:.0e}",
+    "network, MB": "{shared_mb:.1f}",
+    "a model, MB": "{adapter_mb:.2f}",
+    "load": "{load:.1f}",
+}
+LONG = {
+    "cache": "{cache}",
+    "rows": "{rows:,}",
+    "peak, MB": "{peak_mb:.0f}",
+    "over the first": "{peak_over_first:.3f}",
+    "rows a second": "{rows_per_second:.0f}",
+    "table, MB": "{table_mb:.1f}",
     "load": "{load:.1f}",
 }
 EPOCHS = {
@@ -207,6 +248,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "search": lambda: listed("search.csv", SEARCH),
     "memory": lambda: listed("memory.csv", MEMORY, network="resnet-50"),
     "memory-transformer": lambda: listed("memory.csv", RECOMPUTED, network="vit-base"),
+    "folds": lambda: listed("folds.csv", FOLDS),
+    "scoring": lambda: listed("scoring.csv", SCORING),
+    "many": lambda: listed("many.csv", MANY),
+    "memory-predict": lambda: listed("memory_predict.csv", LONG),
     "decode": lambda: listed("decode.csv", DECODE),
     "token-cost": token_cost,
 }

@@ -145,7 +145,9 @@ def test_incomplete_folder_is_refused(name: str, copied: Path) -> None:
 
 
 def test_folder_that_is_no_model_is_refused(tmp_path: Path, copied: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"is no saved model: it has no config\.json"):
+    with pytest.raises(
+        ArtifactError, match=r"is no saved model: there is no such folder; name a folder that"
+    ):
         load(tmp_path / "nothing")
     (copied / "config.json").write_text("{")
     with pytest.raises(ArtifactError, match="is not JSON"):
