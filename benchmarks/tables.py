@@ -160,7 +160,8 @@ MEMORY = {
     "with the weights, of Full": "{process_percent_of_full:.0f} %",
     "the paper": "{paper_percent_of_full:g} %",
 }
-RECOMPUTED = {k: v for k, v in MEMORY.items() if k[:11] not in ("prefix kept", "the paper")}
+_SHOWN = ("variant", "batch", "step, MB", "of Full", "with the weights, of Full")
+RECOMPUTED = {name: MEMORY[name] for name in _SHOWN}
 DECODE = {
     "pictures": "{dataset}",
     "to pixels": "{pixels}",

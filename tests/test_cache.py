@@ -254,9 +254,9 @@ def test_predictions_read_what_is_kept_and_keep_vectors_alone(
     np.testing.assert_allclose(again, first, atol=1e-6)
     assert (kept == 0) or np.array_equal(again, first)
     passed.clear()
-    own = model.predict_proba(table[:40].sample(70, replace=True, random_state=0), root=photos)
+    own = model.predict_proba(table[:40].sample(130, replace=True, random_state=0), root=photos)
     assert not any(start == 0 for start, _ in passed)  # the rows of `fit`
-    assert len(own) == 70
+    assert len(own) == 130
     few = model.predict_proba(table[-20:], root=photos)
     np.testing.assert_allclose(few, expected[40:60], atol=1e-5)
 

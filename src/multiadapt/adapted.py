@@ -122,6 +122,10 @@ class Adapted(nn.Module):
     def recall(self, memory: Mapping[str, Tensor]) -> None:
         """The inverse of `memory`."""
 
+    def recomputes(self) -> bool:
+        """Whether there is a block that is trained through and may be computed again in the backward pass."""
+        return any(self.encoder(s).recomputed(cut) for s, cut in self.cuts().items())
+
     def cuts(self) -> dict[str, int]:
         """How deep each stream's inputs may be computed once and kept."""
         return {

@@ -38,8 +38,8 @@ class Adapter(nn.Module, ABC):
     """input: `y` is what the site reads, and the site runs on the corrected one."""
     output_only: ClassVar[bool] = False
     """Whether it asks for nothing but the site's output: it can correct one that was kept."""
-    counts: bool = False
-    """Whether it keeps statistics of what passes, so that a batch may pass only once."""
+    keeps_statistics: bool = False
+    """Of what passes, so that a batch may pass only once."""
     folded: bool = False
     """True while the correction is in the frozen weight and must not be made again."""
 

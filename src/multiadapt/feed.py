@@ -47,6 +47,9 @@ _AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one i
 # Rows whose pictures, sounds or frames are in memory at their full size at once, in each worker.
 _DECODED = {"image": 4, "audio": 1, "video": 1}
 
+# A file of what is kept is opened in the time that a tiny network takes for a few rows.
+_ROWS_A_FILE = 32
+
 _log = logging.getLogger("multiadapt")
 
 
@@ -85,8 +88,9 @@ class Feed:
     """Told where the time goes."""
     view: int = 0
     """Which view of each picture is read."""
-    writes: bool = True
-    """False: of what is computed here only vectors are kept for later runs, which take little room."""
+    predicts: bool = False
+    """Whether rows pass once: what is kept on the disk is looked for where that is quick, and of what is computed
+    here only vectors are kept for later runs, which take little room."""
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
@@ -305,9 +309,12 @@ class Feed:
         """Reads and prepares rows, files a few at a time; runs in a worker thread."""
         with self.watch.beside("decode"):
             ready = {stream: self._ready(stream, rows) for stream in streams}
-            if self.device.type == "cuda":
-                ready = {s: r._replace(inputs=r.inputs.pinned()) for s, r in ready.items()}
-            return ready
+            if self.device.type != "cuda":
+                return ready
+            # What is kept on the disk is put together anew before it goes to the device.
+            direct = [stream for stream in ready if self._shelves[stream] is None]
+            pinned = {s: ready[s]._replace(inputs=ready[s].inputs.pinned()) for s in direct}
+            return ready | pinned
 
     def _ready(self, stream: str, rows: np.ndarray) -> _Ready:
         encoder, shelf = self.encoders[stream], self._shelves[stream]
@@ -340,8 +347,10 @@ class Feed:
         if about is None:
             return None
         own = {"start": start, "cut": cut, "device": self.device.type, "torch": torch.__version__}
-        writes = self.writes or cut > self.encoders[stream].blocks
-        return self.store.shelf({**about, **own}, writes=writes)
+        if not self.predicts:
+            return self.store.shelf({**about, **own})
+        vectors = cut > self.encoders[stream].blocks
+        return self.store.glance({**about, **own}, len(self) // _ROWS_A_FILE, writes=vectors)
 
     def _moved(self, stream: str, ready: _Ready) -> Inputs:
         """At the stream's cut, on the device."""

@@ -224,7 +224,7 @@ class Fitted:
         }
         feed = Feed(
             encoders, frame, reading, deep, self.device, given={}, budget=sys.maxsize,
-            positions=positions, writes=False,
+            positions=positions, predicts=True,
         )  # fmt: skip
         feed.keep("tabular")
         return feed

@@ -29,6 +29,8 @@ __all__ = ["Data", "Event", "History", "Session", "train"]
 
 _log = logging.getLogger("multiadapt")
 
+_FREE = ("epochs", "gradient_checkpointing")
+"""Options of the recipe that may change where a run is taken up again."""
 _POOL = 50
 """Batches' rows among which those of like lengths are put together."""
 
@@ -131,7 +133,8 @@ def train(
 
     Raises:
         SpecError: there is nothing to train, so that a time limit or a resume file would do nothing; or the
-            recipe asks for more views than `data` has, or for rows of like lengths where there are none.
+            recipe asks for more views than `data` has, for rows of like lengths where there are none, or for
+            blocks to be computed again where there are none.
     """
     if training.views != 1 + len(data.views):
         raise SpecError(
@@ -140,8 +143,12 @@ def train(
         )
     if training.group_by_length and data.lengths is None:
         raise SpecError(
-            "training.group_by_length is of the texts in a table's rows, and the method reads no column of "
-            "any: leave it out"
+            "training.group_by_length is of models for the rows of tables, with a column of texts: leave it out"
+        )
+    if training.gradient_checkpointing and not model.recomputes():
+        raise SpecError(
+            "training.gradient_checkpointing has no block to compute again: none is trained through, or an "
+            "adapter with a BatchNorm, which must see a batch once, corrects each of them: leave it out"
         )
     if not any(p.requires_grad for p in model.parameters()):
         profile = session.watch.measures or None
@@ -410,7 +417,7 @@ class _Run:
         several = {} if group is None else {"processes": group.size}
         return several | {
             "of": self.session.identity,
-            "training": {**self.training.to_dict(), "epochs": "any"},
+            "training": {**self.training.to_dict(), **dict.fromkeys(_FREE, "any")},
             "seed": self.seed,
             "rows": len(self.data.feed),
             "target": float(self.data.target.double().sum()),

@@ -60,7 +60,7 @@ class _ConvBottleneck(Adapter):
     def __init__(self, channels: int, spec: ConvBottleneck) -> None:
         super().__init__()
         self.alpha = spec.alpha
-        self.counts = spec.norm is not None
+        self.keeps_statistics = spec.norm is not None
         self.down = nn.Conv2d(channels, spec.r, kernel_size=3, padding=1)
         self.act = activation(spec.activation)
         self.up = nn.Conv2d(spec.r, channels, kernel_size=1)

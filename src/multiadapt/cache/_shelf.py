@@ -95,14 +95,14 @@ class Shelf:
         self,
         folder: Path,
         about: Mapping[str, Any],
-        take: Callable[[int], bool],
-        *,
-        writes: bool = True,
+        take: Callable[[int], bool] | None,
+        level: int = logging.WARNING,
     ) -> None:
         """`about` is written beside the files, for people, its "cut" is the rows', with "dtype": "float16"
-        they are kept in half precision; `take` tells whether so many bytes more may be kept. Without
-        `writes` none is."""
-        self.folder, self.about, self._take, self._writes = folder, about, take, writes
+        they are kept in half precision; `take` tells whether so many bytes more may be kept, None: none are;
+        `level` is how loudly it says that it cannot write."""
+        self._level = level
+        self.folder, self.about, self._take = folder, about, take
         self._half = about.get("dtype") == "float16"
         self.hits, self.refused, self.beyond = 0, 0, 0
         """Rows that were here when they were asked for, that there was no room for, and that hold a number
@@ -162,7 +162,12 @@ class Shelf:
         self.add(own, new)
         for i, (place, key) in enumerate(zip(places, own, strict=True)):
             kept = self.read(key) if key else None
-            found[place] = new.select(torch.tensor([i])) if kept is None else kept
+            found[place] = self._rounded(new.select(torch.tensor([i]))) if kept is None else kept
+
+    def _rounded(self, row: Inputs) -> Inputs:
+        """As it would be read back: what a row is must not depend on whether it was kept."""
+        half = halved(row) if self._half else None
+        return row if half is None else _whole(half)
 
     def _read_all(self, keys: Sequence[bytes | None]) -> list[Inputs | None]:
         """Again where a file turned out to be damaged: its other rows go with it, and are to be kept anew."""
@@ -192,7 +197,7 @@ class Shelf:
 
         They are written together with others, at the latest by `flush`.
         """
-        if not self._writes:
+        if self._take is None:
             return
         for i, key in enumerate(keys):
             if not key or key in self._rows or key in self._waiting:
@@ -227,8 +232,8 @@ class Shelf:
         try:
             self._open(self._written(tensors))
         except (OSError, SafetensorError) as error:  # a full disk is the latter
-            _log.warning("the cache in %s cannot be written: %s", self.folder, error)
-            self._take = lambda _: False
+            _log.log(self._level, "the cache in %s cannot be written: %s", self.folder, error)
+            self._take = None
 
     def _written(self, tensors: dict[str, Tensor]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)

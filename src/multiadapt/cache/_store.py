@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -55,11 +56,22 @@ class Store:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Store(Path(place or Path(home, "multiadapt")), int(limit * 1e9), dtype)
 
-    def shelf(self, about: Mapping[str, str | int], *, writes: bool = True) -> Shelf:
-        """That of one encoder at one cut, which `about` tells from all others; without `writes` to be read."""
+    def shelf(self, about: Mapping[str, str | int]) -> Shelf:
+        """That of one encoder at one cut, which `about` tells from all others."""
+        return Shelf(*self._place(about), self.take)
+
+    def glance(self, about: Mapping[str, str | int], files: int, *, writes: bool) -> Shelf | None:
+        """The same, to be read and without `writes` not to be added to; None: it has more than so many files,
+        which are opened one by one."""
+        folder, about = self._place(about)
+        if sum(1 for _ in folder.glob(f"*{PART}")) > files:
+            return None
+        return Shelf(folder, about, self.take if writes else None, logging.DEBUG)
+
+    def _place(self, about: Mapping[str, str | int]) -> tuple[Path, Mapping[str, str | int]]:
         about = {**about, "dtype": self.dtype}
         name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-        return Shelf(self.folder / name, about, self.take, writes=writes)
+        return self.folder / name, about
 
     def take(self, size: int) -> bool:
         """Whether so many bytes more may be kept; they count then. The first call makes room."""

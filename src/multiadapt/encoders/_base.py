@@ -109,6 +109,10 @@ class Encoder(nn.Module, ABC):
         """The rows' vectors standardised, then after their adapter, whose bias must not fill a missing cell."""
         return inputs.blank(self.pooled(pooled, inputs))
 
+    def recomputed(self, cut: int) -> int:
+        """How many blocks from `cut` on `recomputing` computes again. Default: none."""
+        return 0
+
     def hosts(self, cut: int) -> Literal["blocks", "tokens", "vector"]:
         """How a guest may look at this stream when all before `cut` is frozen: from inside the blocks,
         at the last tokens, or at the one vector that there is. Default: the vector."""

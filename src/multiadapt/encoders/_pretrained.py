@@ -200,7 +200,7 @@ class PretrainedEncoder(Encoder):
         """Those inside a network that several models share come with each pass, and leave it as it is."""
         if not self.backbone.shared:
             attach(self, adapters)
-            self.once = {s.block for s, a in adapters.items() if a.counts}
+            self.once = {s.block for s, a in adapters.items() if a.keeps_statistics}
             # Not of tokens, which guests join before the block whose output is corrected.
             self.late = {
                 s: a
@@ -287,6 +287,9 @@ class PretrainedEncoder(Encoder):
             replace(s, stream=self.stream.name, network=self.name, modality=self.stream.modality)
             for s in (*inner, pooled)
         )
+
+    def recomputed(self, cut: int) -> int:
+        return sum(block not in self.once for block in range(cut, self.blocks))
 
     def hosts(self, cut: int) -> Literal["blocks", "tokens", "vector"]:
         return "blocks" if self.backbone.family.hosts and cut < self.blocks else "tokens"

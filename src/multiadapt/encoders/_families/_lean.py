@@ -4,7 +4,7 @@ torch keeps what such a layer reads, for the gradient of a weight that needs non
 most of what a training step holds.
 """
 
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,14 +18,16 @@ __all__ = ["lean"]
 def lean(network: nn.Module) -> nn.Module:
     """The network, whose convolutions and norms keep nothing while their weights are frozen.
 
-    Classes, names, weights and outputs stay, to the bit; a layer whose weights are trained runs as ever.
+    Classes, names, weights and outputs stay, to the bit; a layer whose weights are trained runs as ever. What
+    they read is a batch, and no transform of `torch.func` passes them.
     """
     for layer in network.modules():
-        # Not the layers derived from these, which alter weights or do more than their names say.
+        # Not the layers derived from these, which alter weights or do more than their names say. A partial
+        # function, unlike a method, can be pickled.
         if type(layer) is nn.Conv2d and _plain(layer):
-            layer.forward = MethodType(_convolved, layer)
+            layer.forward = partial(_convolved, layer)  # type: ignore[method-assign]
         elif type(layer) is nn.BatchNorm2d and layer.track_running_stats and layer.affine:
-            layer.forward = MethodType(_normed, layer)
+            layer.forward = partial(_normed, layer)  # type: ignore[method-assign]
     return network
 
 
