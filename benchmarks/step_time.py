@@ -144,6 +144,8 @@ class Net(nn.Module):
         adapters = {s.key: copy.deepcopy(a) for s, a in library.model.placed.items()}
         cut = library.feed.cuts["photo"]
         blocks = [] if cut else [family.network.embedder]
+        if (late := adapters.get(f"photo/{cut - 1}/block")) is not None:
+            blocks.append(Corrected(nn.Identity(), late))  # what is kept is that block's output
         for index in range(cut, photo.blocks):
             own = adapters.get(f"photo/{index}/block")
             layer = family.layers[index]
