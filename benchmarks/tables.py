@@ -90,6 +90,23 @@ CACHE = {
     "turns": "{turns}",
     "load": "{load:.1f}",
 }
+PROCESSES = {
+    "variant": "{variant}",
+    "one, rows a second": "{one_rows_s:.0f}",
+    "two": "{several_rows_s:.0f}",
+    "ratio": "{ratio:.2f}",
+    "before training, one, s": "{one_before_s:.1f}",
+    "two, s": "{several_before_s:.1f}",
+    "difference of the last loss": "{loss_gap:.0e}",
+    "load": "{load:.1f}",
+}
+LENGTHS = {
+    "lengths": "{lengths}",
+    "any together, s": "{usual_s:.1f}",
+    "like lengths together, s": "{grouped_s:.1f}",
+    "ratio": "{usual_over_grouped:.2f}",
+    "load": "{load:.1f}",
+}
 FOLDS = {
     "cache": "{cache}",
     "fifteen fits, s": "{singles_s:.0f}",
@@ -249,6 +266,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "search": lambda: listed("search.csv", SEARCH),
     "memory": lambda: listed("memory.csv", MEMORY, network="resnet-50"),
     "memory-transformer": lambda: listed("memory.csv", RECOMPUTED, network="vit-base"),
+    "processes": lambda: listed("processes.csv", PROCESSES),
+    "lengths": lambda: listed("lengths.csv", LENGTHS),
     "folds": lambda: listed("folds.csv", FOLDS),
     "scoring": lambda: listed("scoring.csv", SCORING),
     "many": lambda: listed("many.csv", MANY),
