@@ -112,9 +112,10 @@ def fit(
     if session.time_limit is not None:
         left = session.time_limit - (time.monotonic() - started)
         session = replace(session, time_limit=max(left, 0.0))
+    lengths = feeds[0].lengths if training.group_by_length else None
     history = train(
         model,
-        replace(_data(feeds[0], rows, target), views=views, lengths=feeds[0].lengths),
+        replace(_data(feeds[0], rows, target), views=views, lengths=lengths),
         held,
         training,
         seed=plan.seed,

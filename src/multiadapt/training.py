@@ -46,7 +46,7 @@ class Data:
     views: Sequence[Fed] = ()
     """The same rows seen otherwise: an epoch takes one after the other, the feed first."""
     lengths: Int[np.ndarray, " b"] | None = None
-    """Characters of each row's texts; None: there are none."""
+    """Characters of each row's texts, where rows of like lengths are to train together."""
 
     def seen(self, epoch: int) -> Fed:
         """The rows as an epoch takes them, counted from 0."""
@@ -338,8 +338,8 @@ class _Run:
         """This epoch's batches; a last batch of one row joins the one before it (BatchNorm needs two)."""
         size, rng = self.training.batch_size, np.random.default_rng([self.seed, self.at.epoch])
         rows = rng.permutation(len(self.data.feed))
-        if self.training.group_by_length and self.data.lengths is not None:
-            rows = _alike(rows, self.data.lengths, size, rng)
+        if (lengths := self.data.lengths) is not None:
+            rows = _alike(rows, lengths, size, rng)
         parts = [rows[i : i + size] for i in range(0, len(rows), size)]
         if len(parts) > 1 and len(parts[-1]) == 1:
             parts[-2:] = [np.concatenate(parts[-2:])]

@@ -119,7 +119,7 @@ def open_whole(
 
 
 def _whole(network: Any, place: str | None, origin: Origin) -> Whole:
-    network = lean(_owned(network.requires_grad_(False).eval()))
+    network = _frozen(network)
     return Whole(network, place, replace(origin, sha256=_hash(network)))
 
 
@@ -145,12 +145,12 @@ def model_type(source: str, modality: str, revision: str | None) -> str:
 
 def sealed(opened: Opened) -> Opened:
     """The same in evaluation mode, without gradients, with tensors of its own and its hash taken."""
-    network = lean(_owned(opened.family.network.requires_grad_(False).eval()))
+    network = _frozen(opened.family.network)
     return replace(opened, origin=replace(opened.origin, sha256=_hash(network)))
 
 
-def _owned(network: nn.Module) -> nn.Module:
-    """The network with tensors of its own, laid out for speed.
+def _frozen(network: nn.Module) -> nn.Module:
+    """The network in evaluation mode, without gradients, with tensors of its own, laid out for speed.
 
     Loading maps the file: whoever overwrites that file would change the running network. A CNN runs
     up to 1.5 times as fast on a CPU with its channels last.
@@ -158,7 +158,7 @@ def _owned(network: nn.Module) -> nn.Module:
     for tensor in (*network.parameters(), *network.buffers()):
         layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
         tensor.data = tensor.data.clone(memory_format=layout)
-    return network
+    return lean(network.requires_grad_(False).eval())
 
 
 def _hash(network: nn.Module) -> str:
