@@ -3,8 +3,9 @@
     python benchmarks/folds.py --data DATA --weights WEIGHTS --out benchmarks/results/folds.csv
 
 Houses, the front photo alone at 128 pixels, ResNet-18 without stage 4, three numbers in an mlp encoder, a fixed
-number of epochs, no row held out. The single side is `multiadapt fit` on the four other folds, with `--memory 0` and no
-cache, fifteen times; it evaluates nothing. The other is one `multiadapt compare`, its cache empty ("first") and once
+number of epochs. The single side is `multiadapt fit` on the four other folds, no row of them held out, with
+`--memory 0` and no cache, fifteen times; it evaluates nothing. The other, whose fits hold out a fifth of these rows
+and score them after every epoch, is one `multiadapt compare`, its cache empty ("first") and once
 more with what the first left there and another folder of results ("later"). CPU seconds of whole processes of one
 thread, imports included.
 """

@@ -18,23 +18,9 @@ import torch
 from multiadapt import MultimodalClassifier, PlainLoRA, Training
 
 WORDS = [
-    "the",
-    "of",
-    "and",
-    "red",
-    "blue",
-    "shoe",
-    "shirt",
-    "summer",
-    "house",
-    "quick",
-    "brown",
-    "fox",
-    "over",
-    "lazy",
-    "dog",
-    "wide",
-]
+    "the", "of", "and", "red", "blue", "shoe", "shirt", "summer",
+    "house", "quick", "brown", "fox", "over", "lazy", "dog", "wide",
+]  # fmt: skip
 SPREAD = {"wide": 0.8, "alike": 0.05}
 """Deviation of the logarithm of the length."""
 

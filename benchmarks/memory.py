@@ -98,23 +98,13 @@ def one(network: str, variant: str, batch: int, *, kept: bool) -> dict[str, floa
 
 def alone(network: str, variant: str, batch: int, *, kept: bool) -> dict[str, float]:
     """Measure in a process of its own, whose allocator returns what is freed."""
-    command = [
-        sys.executable,
-        __file__,
-        "--network",
-        network,
-        "--one",
-        variant,
-        "--batch",
-        str(batch),
-    ]
-    allocator = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+    asks = ["--network", network, "--one", variant, "--batch", str(batch)]
     asked = subprocess.run(
-        command + ["--kept"] * kept,
+        [sys.executable, __file__, *asks, *["--kept"] * kept],
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, **allocator},
+        env={**os.environ, **record.GIVES_BACK},
     )
     return json.loads(asked.stdout)
 

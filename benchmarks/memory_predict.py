@@ -3,8 +3,9 @@
     python benchmarks/memory_predict.py --out benchmarks/results/memory_predict.csv
 
 The table is drawn: two numbers, a category, and one of 64 small pictures that repeat. With the cache "off" each
-is decoded and goes through the network again in every row; with it "on", each once. The model is TI-Adapter with embedding-level adapters on the starter encoder of pictures. Every length is
-predicted by a process of its own, whose allocator returns what is freed; `peak_mb` is the most that it held, libraries and model included, as the
+is decoded and goes through the network again in every row; with it "on", each once. The model is TI-Adapter with
+embedding-level adapters on the starter encoder of pictures. Every length is predicted by a process of its own,
+whose allocator returns what is freed; `peak_mb` is the most that it held, libraries and model included, as the
 kernel counts it. `table_mb` and `predictions_mb` are the files' sizes: what would grow.
 """
 
@@ -97,9 +98,8 @@ def predicted(folder: Path, table: Path, threads: int, chunk: int, cache: str) -
         env={
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
+            **record.GIVES_BACK,
             "MALLOC_ARENA_MAX": "1",
-            "MALLOC_MMAP_THRESHOLD_": "131072",
-            "MALLOC_TRIM_THRESHOLD_": "131072",
             "MULTIADAPT_CACHE": "off" if cache == "off" else str(folder / "cache"),
         },
     )

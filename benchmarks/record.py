@@ -12,8 +12,10 @@ import pandas as pd
 
 from multiadapt import __version__
 
-__all__ = ["chosen", "command", "commit", "load", "origin", "parser", "write"]
+__all__ = ["GIVES_BACK", "chosen", "command", "commit", "load", "origin", "parser", "write"]
 
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+"""Environment of a process whose allocator returns what is freed, so that its peak is what it needs."""
 PLACES = ("data", "weights", "work", "out", "minilm", "counted")
 
 

@@ -38,10 +38,11 @@ CASES = (
 PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 
 
-def seconds(work: Callable[[], Any]) -> float:
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds, and what it gave."""
     since = time.process_time()
-    work()
-    return time.process_time() - since
+    found = work()
+    return time.process_time() - since, found
 
 
 def scoring(library: Library, given: argparse.Namespace) -> dict[str, float]:
@@ -58,10 +59,10 @@ def scoring(library: Library, given: argparse.Namespace) -> dict[str, float]:
     said: dict[str, np.ndarray] = {}
     for _ in range(given.turns + 1):
         for name, recipe in recipes.items():
-            found.setdefault(f"bare_{name}", []).append(seconds(lambda r=recipe: bare(r)))
-            since = time.process_time()
-            said[name] = scores(model, feed, recipe)
-            found.setdefault(name, []).append(time.process_time() - since)
+            spent, _ = timed(lambda r=recipe: bare(r))
+            found.setdefault(f"bare_{name}", []).append(spent)
+            spent, said[name] = timed(lambda r=recipe: scores(model, feed, r))
+            found.setdefault(name, []).append(spent)
     gap = np.abs(said["bf16"] - said["fp32"]).max() / said["fp32"].std()
     return {k: float(np.median(v[1:])) for k, v in found.items()} | {"gap": float(gap)}
 
