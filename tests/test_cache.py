@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from shell import call
 from tiny import make_network
@@ -20,8 +21,10 @@ from tiny_text import TINY, WORDS, make_text_network
 
 from multiadapt import (
     Frozen,
+    Full,
     ImageEncoder,
     MultimodalClassifier,
+    PlainLoRA,
     TabularEncoder,
     TextEncoder,
     TIAdapter,
@@ -272,6 +275,42 @@ def test_what_is_kept_is_not_even_decoded(
     )
     assert same(first, fit(network, table, photos))
     assert read == []
+
+
+def test_of_networks_adapted_from_the_first_block_on_pixels_are_kept(
+    network, table, photos, store, tmp_path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(photos, root)
+    method = PlainLoRA()
+    with caplog.at_level("INFO", "multiadapt"):
+        first = fit(network, table, root, method=method)
+    assert "front: adapters stand in its first block" in caplog.text
+    expected = first.predict_proba(pd.concat([table, table]), root=root)
+    read: list[object] = []
+    decode = batches.read_image
+
+    def noted(part: str, root: Path, least: int) -> np.ndarray:
+        read.append(part)
+        return decode(part, root, least)
+
+    monkeypatch.setattr(batches, "read_image", noted)
+    assert same(first, fit(network, table, root, method=method))
+    other = make_network(tmp_path / "other", seed=5)  # which prepares pictures alike
+    with caplog.at_level("INFO", "multiadapt"):
+        fit(other, table, root, method=Full())
+    assert "front: the input of 48 of 48 rows was read from" in caplog.text
+    seen = first.predict_proba(pd.concat([table, table]), root=root)
+    np.testing.assert_array_equal(seen, expected)
+    assert read == []
+    held = Store.usual().contents()  # type: ignore[union-attr]
+    assert [shelf["rows"] for shelf in held if shelf["source"] == "pixels"] == [len(table)]
+    shutil.copy(root / table["front"].iloc[1], root / table["front"].iloc[0])
+    fit(network, table, root, method=method)
+    assert read == []  # two names of one picture
+    Image.new("RGB", (20, 20), "teal").save(root / table["front"].iloc[0])
+    fit(network, table, root, method=method)
+    assert read == [table["front"].iloc[0]]
 
 
 def test_cells_of_bytes_and_arrays_are_known_as_files_are(

@@ -135,6 +135,11 @@ class Adapted(nn.Module):
             for s in self.streams
         }
 
+    def begun(self) -> list[str]:
+        """Streams whose network is adapted from its beginning, so that no part of it is computed once."""
+        inner = {p.stream for p in self.placed if p.role != "pooled"}
+        return [s for s, cut in self.cuts().items() if cut == 0 and s in inner]
+
     def trained_state(self) -> dict[str, Tensor]:
         """Everything a fit changes, by stable name: trained tensors, and statistics taken in training."""
         state: dict[str, Tensor] = {}

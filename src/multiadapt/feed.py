@@ -335,22 +335,30 @@ class Feed:
         unsure = [i for i, clean in places if not (clean and (f := known[i]) and f.holds)]
         keys = [None if f is None else f.key for f in known]
         among = torch.from_numpy(unread.cumsum()[unsure] - 1)
-        for i, own in zip(unsure, keys_of(inputs.select(among)), strict=True):
-            keys[i] = own
+        own = keys_of(inputs.select(among)) if shelf.about["cut"] else [None] * len(unsure)
+        for i, key in zip(unsure, own, strict=True):
+            keys[i] = key
         return _Ready(rows, inputs, unread, keys)
 
     def _shelf(self, stream: str, cut: int, start: int = 0) -> Shelf | None:
-        """Where the stream's frozen part from `start` to `cut` is kept on the disk; None: nowhere."""
-        if self.store is None or cut == start or stream in self.given:
+        """Where the stream's frozen part from `start` to `cut` is kept on the disk, at cut 0 its pixels;
+        None: nowhere."""
+        if self.store is None or stream in self.given:
             return None
-        about = self.encoders[stream].about()
+        encoder = self.encoders[stream]
+        if cut > start:
+            about = encoder.about()
+            made_by = {"device": self.device.type, "torch": torch.__version__}
+        else:
+            about = encoder.pixels_by() if cut == 0 else None
+            made_by = {}
         if about is None:
             return None
-        own = {"start": start, "cut": cut, "device": self.device.type, "torch": torch.__version__}
+        about = {**about, "start": start, "cut": cut, **made_by}
         if not self.predicts:
-            return self.store.shelf({**about, **own})
-        vectors = cut > self.encoders[stream].blocks
-        return self.store.glance({**about, **own}, len(self) // _ROWS_A_FILE, writes=vectors)
+            return self.store.shelf(about)
+        vectors = cut > encoder.blocks
+        return self.store.glance(about, len(self) // _ROWS_A_FILE, writes=vectors)
 
     def _moved(self, stream: str, ready: _Ready) -> Inputs:
         """At the stream's cut, on the device."""
@@ -360,11 +368,14 @@ class Feed:
         """At the cut, on the device: read from the shelf, or computed and put there."""
 
         def move(inputs: Inputs) -> Inputs:
-            with self.watch.part("prefix" if cut > inputs.cut else "batch"):
+            if cut == inputs.cut:
+                return inputs
+            with self.watch.part("prefix"):
                 return self.encoders[stream].prefix(inputs.to(self.device), cut)
 
         if shelf is None:
-            return move(ready.inputs)
+            with self.watch.part("batch"):
+                return move(ready.inputs).to(self.device)
         keys = list(ready.keys)
 
         def fetch(places: list[int]) -> Inputs:
@@ -425,23 +436,28 @@ class Feed:
                 batch[stream] = self._moved(stream, read[stream])
         return batch
 
+    def _what(self, stream: str) -> str:
+        """What is kept of it, in the words of messages."""
+        return "frozen part" if self.cuts[stream] else "input"
+
     def _say_unkept(self, stream: str, parts: Sequence[Inputs]) -> None:
         rows = sum(len(p) for p in parts)
         need = sum(p.nbytes for p in parts) / max(rows, 1) * len(self) / 1e9
         again = "computed" if self._shelves[stream] is None else "read from the disk"
         _log.info(
-            "%s: its frozen part (about %.1f GB for %d rows) does not fit in memory and is %s again in "
+            "%s: its %s (about %.1f GB for %d rows) does not fit in memory and is %s again in "
             "every epoch, and in every pass of a report; raise `memory` above %.1f GB to keep it",
-            stream, need, len(self), again, need,
+            stream, self._what(stream), need, len(self), again, need,
         )  # fmt: skip
 
     def _say_stored(self, stream: str, shelf: Shelf) -> None:
         counts = torch.tensor([shelf.hits, shelf.beyond, shelf.refused])
         shelf.hits, shelf.beyond, shelf.refused = processes.summed(counts).tolist()
+        what = self._what(stream)
         if shelf.hits:
             _log.info(
-                "%s: the frozen part of %d of %d rows was read from %s",
-                stream, shelf.hits, len(self), shelf.folder,
+                "%s: the %s of %d of %d rows was read from %s",
+                stream, what, shelf.hits, len(self), shelf.folder,
             )  # fmt: skip
         if shelf.beyond:
             _log.info(
@@ -451,9 +467,9 @@ class Feed:
             )  # fmt: skip
         if shelf.refused:
             _log.info(
-                "%s: the frozen part of %d of %d rows is not kept for later runs, for the cache is full; "
+                "%s: the %s of %d of %d rows is not kept for later runs, for the cache is full; "
                 "raise MULTIADAPT_CACHE_GB, or empty it with `multiadapt cache clear`",
-                stream, shelf.refused, len(self),
+                stream, what, shelf.refused, len(self),
             )  # fmt: skip
 
 

@@ -157,6 +157,12 @@ def train(
         if idle:
             raise SpecError(f"this method trains nothing step by step: leave {idle} out")
         return History((), 0, "nothing to train", 0.0)
+    for stream in model.begun():
+        _log.info(
+            "%s: adapters stand in its first block, so that its cells are read once and the whole network runs in "
+            'every epoch; blocks="last 4" of LoRA, IA3 and UniAdapter computes the blocks before once',
+            stream,
+        )
     run = _Run(model, data, validation, training, seed, session)
     return run.go(measure)
 

@@ -143,6 +143,11 @@ class Encoder(nn.Module, ABC):
         its files than by what became of them. Default: None, it does not."""
         return None
 
+    def pixels_by(self) -> Mapping[str, str] | None:
+        """What tells the pixels that `prepare` makes of files from all others, where those are sooner read
+        back than made. Default: None, they are not."""
+        return None
+
     def learns_by(self) -> Mapping[str, str] | None:
         """What `learn` depends on beside its arguments, where what it makes is worth keeping from run to run.
         Default: None, it is not."""

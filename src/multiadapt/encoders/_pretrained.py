@@ -304,6 +304,11 @@ class PretrainedEncoder(Encoder):
         """Tokens of a text are sooner made than a hash of the tokenizer."""
         return None if self.stream.modality == "text" else repr(self.backbone.preparation)
 
+    def pixels_by(self) -> Mapping[str, str] | None:
+        if self.stream.modality not in ("image", "video"):
+            return None
+        return {"source": "pixels", "prepared": repr(self.backbone.preparation)}
+
     def _joined(self, pooled: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
         return inputs.mean(pooled) if self.pool is None else self.pool(pooled, inputs)
 
