@@ -7,30 +7,27 @@ and in a store on the disk for later runs.
 
 import logging
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from multiadapt import processes
 from multiadapt.cache import Shelf, Store, keys_of
-from multiadapt.data.bad_cells import BadCell, missing_cells
-from multiadapt.data.batches import cells
+from multiadapt.data.bad_cells import BadCell
 from multiadapt.data.fingerprints import fingerprints
 from multiadapt.data.reading import Reading
-from multiadapt.data.views import viewed
 from multiadapt.encoders._base import Encoder
-from multiadapt.errors import CellError
-from multiadapt.missing._base import Demand
+from multiadapt.reader import Reader
 from multiadapt.stopwatch import NoWatch, Watch
 from multiadapt.types import Inputs
 
@@ -44,9 +41,6 @@ BLOCK = 64
 
 _WIDE = 1024  # rows of a table that an in-context encoder looks at together
 _AHEAD = max(2, min(8, os.cpu_count() or 1))  # blocks being decoded while one is computed
-# Rows whose pictures, sounds or frames are in memory at their full size at once, in each worker.
-_DECODED = {"image": 4, "audio": 1, "video": 1}
-
 # A file of what is kept is opened in the time that a tiny network takes for a few rows.
 _ROWS_A_FILE = 32
 
@@ -78,8 +72,6 @@ class Feed:
     """Inputs that an encoder's `learn` returned for these rows, in place of prepared ones."""
     budget: int = 0
     """Bytes of inputs that may be kept in memory."""
-    present: dict[str, np.ndarray] = field(init=False)
-    """By stream, (b,) False where a row's modality was missing when it was last read."""
     positions: np.ndarray | None = None
     """(b,) where each row stands in the caller's table, for reports; None: rows are all of it."""
     store: Store | None = field(default_factory=Store.usual)
@@ -94,26 +86,17 @@ class Feed:
 
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
-        self._places = np.arange(len(self)) if self.positions is None else self.positions
-        self._noted: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        places = np.arange(len(self)) if self.positions is None else self.positions
+        self.cells = Reader(self.encoders, self.frame, self.reading, places, self.view)
         self._several = False
         self._shelves: dict[str, Shelf | None] = {
             s: self._shelf(s, self.cuts[s]) for s in self.encoders
         }
-        self.present = {s: np.ones(len(self), dtype=bool) for s in self.encoders}
         for stream, inputs in self.given.items():
-            self.present[stream] = (inputs.count > 0).numpy()
+            self.cells.present[stream] = (inputs.count > 0).numpy()
 
     def __len__(self) -> int:
         return len(self.frame)
-
-    @property
-    def lengths(self) -> Int[np.ndarray, " b"] | None:
-        """Characters of each row's texts; None: none is read."""
-        streams = [e.stream for e in self.encoders.values() if e.stream.modality == "text"]
-        texts = [self.frame[c.name] for stream in streams for c in stream.columns]
-        lengths = [[len(t) if isinstance(t, str) else 0 for t in column] for column in texts]
-        return np.sum(lengths, axis=0) if lengths else None
 
     @property
     def kept_bytes(self) -> int:
@@ -134,7 +117,7 @@ class Feed:
         cuts = {s: self.cuts[s] for s in self.encoders}
         processes.alike(len(self), cuts, self.budget, self.store is None)
         left, known = self.budget, set(self.reading.bad)
-        self._noted = {}
+        self.cells.noted = {}
         for stream in self._streams_to_read():
             if modality not in (None, self.encoders[stream].stream.modality):
                 continue
@@ -159,15 +142,17 @@ class Feed:
         self._several = processes.current() is not None
         if not self._several:
             return
-        missing = {s: np.flatnonzero(~there).tolist() for s, there in self.present.items()}
-        noted = [[*at, notes] for at, notes in self._noted.items()]
+        missing = {s: np.flatnonzero(~there).tolist() for s, there in self.cells.present.items()}
+        noted = [[*at, notes] for at, notes in self.cells.noted.items()]
         bad = [[*astuple(b)[1:]] for b in self.reading.bad if b not in known]
         for their_missing, their_noted, their_bad in processes.told([missing, noted, bad]):
             for stream, rows in their_missing.items():
-                self.present[stream][rows] = False
-            self._noted |= {(s, row): [(w, n) for w, n in notes] for s, row, notes in their_noted}
+                self.cells.present[stream][rows] = False
+            self.cells.noted |= {
+                (s, row): [(w, n) for w, n in notes] for s, row, notes in their_noted
+            }
             for position, *cell in their_bad:
-                row = int(np.flatnonzero(self._places == position)[0])
+                row = int(np.flatnonzero(self.cells.positions == position)[0])
                 self.reading.note(BadCell(self.frame.index[row], position, *cell))
         self._look_again()
 
@@ -176,53 +161,6 @@ class Feed:
         for stream, shelf in self._shelves.items():
             if self._several and shelf is not None and stream not in self._kept:
                 self._shelves[stream] = self._shelf(stream, self.cuts[stream])
-
-    def demand(self, how_many: Demand) -> None:
-        """CellError naming the rows that lack all their modalities ("one" is demanded), or any ("all").
-
-        All rows must have been read before.
-        """
-        lacks = {"nothing": [], "one": [self.empty], "all": [~p for p in self.present.values()]}
-        names = [", ".join(self.present)] if how_many == "one" else list(self.present)
-        each = zip(names, lacks[how_many], strict=False)
-        bad = [cell for name, lacking in each for cell in self._cells(name, lacking)]
-        if not bad:
-            return
-        lines = missing_cells(bad)
-        if how_many == "one":
-            raise CellError(
-                f"every row must have at least one of its modalities, {len(bad)} have none:\n{lines}\n"
-                'Leave these rows out, or predict with empty="prior"'
-            )
-        raise CellError(
-            f'with missing="error" every row must have every modality, {len(bad)} cells are missing:\n'
-            f'{lines}\nFill them, or choose another way: missing="token", "zero" or "mean"'
-        )
-
-    def missing(self, stream: str) -> list[BadCell]:
-        """The cells of a stream that were missing when they were last read."""
-        return self._cells(stream, ~self.present[stream])
-
-    def _cells(self, name: str, lacking: np.ndarray) -> list[BadCell]:
-        return [
-            BadCell(self.frame.index[i], int(self._places[i]), name, "", "missing")
-            for i in np.flatnonzero(lacking).tolist()
-        ]
-
-    @property
-    def empty(self) -> np.ndarray:
-        """(b,) True where a row has none of the modalities."""
-        return ~np.any(list(self.present.values()), axis=0)
-
-    def say_remarks(self) -> None:
-        """Warn of what encoders noticed while rows were prepared, each row once; then forget it."""
-        told: Counter[tuple[str, str]] = Counter()
-        for (stream, _), notes in self._noted.items():
-            for what, items in notes:
-                told[stream, what] += items
-        for (stream, what), items in told.items():
-            _log.warning("%s: %d %s", stream, items, what)
-        self._noted = {}
 
     def _read_only(self, stream: str, order: Sequence[np.ndarray]) -> None:
         """Read rows for nothing but to find every unreadable cell now."""
@@ -250,7 +188,7 @@ class Feed:
         """By stream, what is kept of these rows, or they read and prepared; on the CPU, and in any thread."""
         chosen = torch.from_numpy(rows)
         kept = {s: inputs.select(chosen) for s, inputs in self._kept.items()}
-        others = {s: self._read(self.encoders[s], rows) for s in self._streams_to_read()}
+        others = {s: self.cells.read(self.encoders[s], rows) for s in self._streams_to_read()}
         return kept | {s: Inputs.join(parts) for s, parts in others.items()}
 
     def flush(self) -> None:
@@ -320,14 +258,14 @@ class Feed:
         encoder, shelf = self.encoders[stream], self._shelves[stream]
         prepared = None if shelf is None else encoder.prepared_by()
         if shelf is None or prepared is None:
-            parts = self._read(encoder, rows)
+            parts = self.cells.read(encoder, rows)
             return _all_read(Inputs.join(parts), rows, keyed=shelf is not None)
         column = self.frame[encoder.stream.columns[0].name]
-        prepared += f" view {self.view}" if self._turned(encoder) else ""
+        prepared += f" view {self.view}" if self.cells.turned(encoder) else ""
         known = fingerprints(column.iloc[rows], encoder.stream, prepared, self.reading)
         unread = np.array([f is None or f.key not in shelf for f in known])
-        parts = self._read(encoder, rows[unread])
-        self.present[stream][rows[~unread]] = True
+        parts = self.cells.read(encoder, rows[unread])
+        self.cells.present[stream][rows[~unread]] = True
         inputs = Inputs.join(parts)
         plain = np.repeat([not part.notes for part in parts], [len(part) for part in parts])
         # What was remarked on is to be remarked on again: such a row is never known by its files.
@@ -389,41 +327,6 @@ class Feed:
 
         with self.watch.part("disk"):
             return shelf.through(keys, fetch, move).to(self.device)
-
-    def _read(self, encoder: Encoder, rows: np.ndarray) -> list[Inputs]:
-        """A few rows each."""
-        step = _DECODED.get(encoder.stream.modality, max(len(rows), 1))
-        parts: list[Inputs] = []
-        for start in range(0, max(len(rows), 1), step):
-            some = rows[start : start + step]
-            read: Any = cells(
-                self.frame.iloc[some], encoder.stream, self.reading, self._places[some]
-            )
-            if self._turned(encoder):
-                read = viewed(read, self.view)
-            try:
-                parts.append(encoder.prepare(read))
-            except CellError:
-                self._name_the_row(encoder, some)
-                raise
-        if notes := [note for part in parts for note in part.notes]:
-            self._noted[encoder.stream.name, int(rows[0])] = notes  # a block read twice counts once
-        count = torch.cat([part.count for part in parts])
-        self.present[encoder.stream.name][rows] = (count > 0).numpy()
-        return parts
-
-    def _turned(self, encoder: Encoder) -> bool:
-        """Whether its cells are seen otherwise than they are."""
-        return self.view > 0 and encoder.stream.modality == "image"
-
-    def _name_the_row(self, encoder: Encoder, rows: np.ndarray) -> None:
-        """CellError for the first of these rows that cannot be prepared alone, with its label."""
-        for row in rows:
-            one = self.frame.iloc[[row]]
-            try:
-                encoder.prepare(cells(one, encoder.stream, self.reading, self._places[[row]]))
-            except CellError as error:
-                raise CellError(f"row {one.index[0]!r}: {error}") from error
 
     def _on_device(self, read: Mapping[str, _Ready], rows: np.ndarray) -> dict[str, Inputs]:
         chosen = torch.from_numpy(rows)
