@@ -18,12 +18,14 @@ __all__ = ["Watched"]
 
 @dataclass(frozen=True)
 class Watched(Job):
-    """Another job, beside whose columns the worker stands; the first that meets the row `dies_at` dies."""
+    """Another job, beside whose columns the worker stands; the first that meets the row `dies_at` dies, or
+    with `always` each that does."""
 
     job: Job
     notes: Path
     """Folder in which each opening of the job leaves a file, and a death."""
     dies_at: int | None = None
+    always: bool = False
     device: str | None = "cpu"
     where: str | None = None
 
@@ -33,7 +35,9 @@ class Watched(Job):
             (self.notes / f"opened-{os.getpid()}").touch(exist_ok=False)
 
             def part(rows: pd.DataFrame, start: int) -> Found:
-                if self.dies_at in range(start, start + len(rows)) and not self._dead():
+                if self.dies_at in range(start, start + len(rows)) and (
+                    self.always or not self._dead()
+                ):
                     os.kill(os.getpid(), signal.SIGKILL)
                 time.sleep(0.3)  # so that no worker does it all
                 found = work(rows, start)

@@ -15,7 +15,7 @@ from multiadapt import Frozen, MultimodalClassifier, Training
 from multiadapt.cli import _ray
 from multiadapt.cli._chunks import Chunks
 from multiadapt.cli._working import Prediction
-from multiadapt.errors import CellError
+from multiadapt.errors import CellError, TrainingError
 
 ROWS = 40
 
@@ -90,6 +90,23 @@ def test_a_broken_run_continues_on_another_engine(
     assert (done.rows, done.bad) == (ROWS, 10)
     expected = predicted_here(job, tmp_path / "here.csv")
     pd.testing.assert_frame_equal(pd.read_csv(out).iloc[:30], expected.iloc[:30])
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_part_that_ends_every_worker_ends_the_run_which_continues(
+    cluster: Any, job: Prediction, tmp_path: Path
+) -> None:
+    notes, out = tmp_path / "notes", tmp_path / "ray.csv"
+    notes.mkdir()
+    told = (job.model.with_name("table.csv"), out, 10, ["size"], {})
+    with pytest.raises(TrainingError, match=r"each of the 4 workers that a part from row \d+ on"):
+        _ray.run_on_ray(Watched(job, notes, dies_at=25, always=True), Chunks(*told), 1)
+    assert not out.exists()
+    notes = tmp_path / "again"
+    notes.mkdir()
+    _ray.run_on_ray(Watched(job, notes), Chunks(*told), 1)
+    expected = predicted_here(job, tmp_path / "here.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(out).drop(columns="worker"), expected)
 
 
 def test_ray_that_is_not_installed_is_told(

@@ -20,9 +20,12 @@ from multiadapt.cli._chunks import Chunks, Source, beside
 from multiadapt.cli._working import Job, finish
 from multiadapt.data.bad_cells import BadCell, plain
 from multiadapt.data.tables import read_chunks
-from multiadapt.errors import ExtraError, MultiadaptError
+from multiadapt.errors import ExtraError, MultiadaptError, TrainingError
 
 __all__ = ["run_on_ray"]
+
+_AGAIN = 3
+"""How often a part is given to another worker, where the one that had it died."""
 
 
 def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
@@ -30,6 +33,9 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
 
     One task reads the table; of its parts so many are waiting as Ray finds room for. A part whose worker
     died is done by another. A worker opens the model once.
+
+    Raises:
+        TrainingError: a part ended every worker that had it.
     """
     # A worker's current folder is another one.
     paths = {name: value.resolve() for name, value in vars(job).items() if isinstance(value, Path)}
@@ -44,13 +50,21 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
             _Worker,
             batch_size=1,
             fn_constructor_args=(job, list(chunks.keep)),
+            max_task_retries=_AGAIN,
             **_share(ray, workers, job.device),
         )
-        for found in data.iter_batches(batch_size=1, prefetch_batches=0):
-            told = json.loads(found["told"][0])
-            _raise(told)
-            bad = [BadCell(**cell) for cell in told["bad"]]
-            chunks.append(_frame(found["frame"][0]), told["rows"], bad)
+        try:
+            for found in data.iter_batches(batch_size=1, prefetch_batches=0):
+                told = json.loads(found["told"][0])
+                _raise(told)
+                bad = [BadCell(**cell) for cell in told["bad"]]
+                chunks.append(_frame(found["frame"][0]), told["rows"], bad)
+        except ray.exceptions.RayActorError as error:
+            raise TrainingError(
+                f"each of the {_AGAIN + 1} workers that a part from row {chunks.rows} on was given to died of it: for "
+                "want of memory, or of a file that ends a decoder; a smaller --chunk or fewer --workers leave each part "
+                "more memory, and without --engine ray it is seen which it is"
+            ) from error
         finish(job, chunks)
 
 
