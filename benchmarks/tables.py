@@ -167,6 +167,19 @@ RETRIEVAL = {
     "epochs": "{epochs:.0f}",
     "seeds": "{seeds:.0f}",
 }
+BLIP_STEP = {
+    "method": "{method}",
+    "in adapters": "{adapters:,}",
+    "in heads": "{heads:,}",
+    "step, s": "{seconds:.1f}",
+    "of Full": "{share_of_full_seconds:.2f}",
+    "without a teacher, s": "{without_teacher_seconds:.1f}",
+    "teacher's average, ms": "{ema_ms:.1f}",
+    "step, MB": "{step_mb:.0f}",
+    "of Full ": "{share_of_full_step_mb:.2f}",
+    "saved, MB": "{saved_mb:.1f}",
+    "resume file, MB": "{resume_mb:.0f}",
+}
 MEMORY = {
     "variant": "{variant}",
     "batch": "{batch}",
@@ -241,6 +254,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
         f"missing-{file}-{modality}": lambda f=file, m=modality: curves(f"missing_{f}.csv", m)
         for file, modalities in (
             ("season", ("image", "productDisplayName", "tabular", "both")),
+            ("usage", ("image", "productDisplayName", "tabular", "both")),
             ("digits", ("audio", "image", "both")),
         )
         for modality in modalities
@@ -263,6 +277,10 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "cache": lambda: listed("cache.csv", CACHE),
     "epochs": lambda: listed("epochs.csv", EPOCHS),
     "retrieval": lambda: listed("retrieval.csv", RETRIEVAL, by="text_to_image_r@10"),
+    "retrieval-emoji": lambda: listed("retrieval_emoji.csv", RETRIEVAL, by="text_to_image_r@10"),
+    "blip-step": lambda: listed("blip_step.csv", BLIP_STEP),
+    "shortcuts-name": lambda: compared("shortcuts.csv", "accuracy", against="lora"),
+    "shortcuts-photo": lambda: compared("shortcuts.csv", "accuracy", against="bc1"),
     "search": lambda: listed("search.csv", SEARCH),
     "memory": lambda: listed("memory.csv", MEMORY, network="resnet-50"),
     "memory-transformer": lambda: listed("memory.csv", RECOMPUTED, network="vit-base"),

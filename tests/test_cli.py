@@ -176,6 +176,27 @@ def test_kept_columns_stand_in_place_of_the_row(
     assert pd.read_csv(out)["front"].tolist() == pd.read_csv(csv)["front"].tolist()
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_is_kept_of_a_csv_is_as_it_is_written_there(
+    suffix: str, fitted: Path, csv: Path, photos: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(csv, dtype=str)
+    numbers = [f"{i:03}" for i in range(len(frame) - 1)] + ["x-1"]  # of the last part alone a text
+    frame = frame.assign(number=numbers, rare=["1", None, "NA", "2.50"] * 10)
+    table, out = tmp_path / "t.csv", tmp_path / f"p{suffix}"
+    frame.to_csv(table, index=False)
+    kept = ["--keep", "rare", "--keep", "number", "--keep", "size"]
+    call("predict", fitted, table, "--out", out, *kept, "--chunk", 7, "--root", photos)
+    found = (
+        pd.read_parquet(out)
+        if suffix == ".parquet"
+        else pd.read_csv(out, dtype=str, na_values=[""], keep_default_na=False)
+    )
+    pd.testing.assert_frame_equal(
+        found[["rare", "number", "size"]], frame[["rare", "number", "size"]], check_dtype=False
+    )
+
+
 def test_kept_columns_are_checked(fitted: Path, csv: Path, photos: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "p.csv", "--root", photos]
     done = call("predict", fitted, csv, *out, "--keep", "nothing", code=2)

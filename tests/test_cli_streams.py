@@ -290,8 +290,8 @@ def test_parts_that_travel_to_a_worker_are_what_is_found_here(
         device="cpu", stream="front", empty="raise",
     )  # fmt: skip
     with Chunks(place, there, 6, ["size"], {}) as chunks:
-        worker = _Worker(job, ["size"])
-        for part in _parts({"skip": np.array([0])}, place, 6, 0):
+        worker = _Worker(job)
+        for part in _parts({"skip": np.array([0])}, place, 6, ["size"], 0):
             found = worker(part)
             rows = json.loads(found["told"][0])["rows"]
             chunks.append(_frame(found["frame"][0]), rows, [])
@@ -301,12 +301,12 @@ def test_parts_that_travel_to_a_worker_are_what_is_found_here(
 def test_what_fails_in_a_worker_is_the_same_error(table: Path, model: Path, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"on_error": "raise", "mask": None, "where": None, "encoder": {}}
     job = Prediction(model=model, root=tmp_path, **asked, device="cpu", proba=False, empty="raise")
-    (part, *_) = _parts({"skip": np.array([0])}, table, 4, 0)
+    (part, *_) = _parts({"skip": np.array([0])}, table, 4, [], 0)
     with pytest.raises(CellError, match="row 0, column 'front'"):
-        _raise(json.loads(_Worker(job, [])(part)["told"][0]))
+        _raise(json.loads(_Worker(job)(part)["told"][0]))
     nothing = replace(job, model=tmp_path / "none")
     with pytest.raises(ArtifactError, match="is no saved model"):
-        _raise(json.loads(_Worker(nothing, [])(part)["told"][0]))
-    (part,) = _parts({"skip": np.array([0])}, tmp_path / "none.csv", 4, 0)
+        _raise(json.loads(_Worker(nothing)(part)["told"][0]))
+    (part,) = _parts({"skip": np.array([0])}, tmp_path / "none.csv", 4, [], 0)
     with pytest.raises(SchemaError, match=r"none.csv: there is no such file"):
-        _raise(json.loads(_Worker(job, [])(part)["told"][0]))
+        _raise(json.loads(_Worker(job)(part)["told"][0]))

@@ -13,10 +13,10 @@ import pandas as pd
 
 from multiadapt.data.bad_cells import BadCell, unreadable_cells
 from multiadapt.data.table_writer import TableWriter
-from multiadapt.data.tables import did_you_mean, read_chunks
+from multiadapt.data.tables import as_written, did_you_mean, read_chunks
 from multiadapt.errors import SchemaError
 
-__all__ = ["Chunks", "Found", "Source", "beside"]
+__all__ = ["Chunks", "Found", "Source", "beside", "parts"]
 
 Source: TypeAlias = Path | str
 """A table's file, or the text that names one in object storage."""
@@ -47,7 +47,7 @@ class Chunks:
     ) -> None:
         self.path, self.size, self.keep = path, size, keep
         self.writer = TableWriter(out, identity)
-        self._part = pd.DataFrame()
+        self._kept = pd.DataFrame()
 
     @property
     def rows(self) -> int:
@@ -69,14 +69,13 @@ class Chunks:
         return self
 
     def __iter__(self) -> Iterator[tuple[pd.DataFrame, int]]:
-        for rows in read_chunks(self.path, self.size, self.writer.parts):
-            self._part = rows
+        for rows, kept in parts(self.path, self.size, self.keep, self.writer.parts, self.rows):
+            self._kept = kept
             yield rows, self.rows
 
     def write(self, found: Found) -> None:
         """What was found of the rows of this part."""
-        frame = beside(self._part, self.rows, self.keep, found)
-        self.append(frame, len(self._part), found.bad)
+        self.append(beside(self._kept, found), len(self._kept), found.bad)
 
     def append(self, frame: pd.DataFrame, read: int, bad: Sequence[BadCell]) -> None:
         """What was found of the next `read` rows of the table, as it is to be written."""
@@ -102,9 +101,22 @@ class Chunks:
             _log.warning("%d unreadable cells are taken as missing:\n%s", count, lines)
 
 
-def beside(rows: pd.DataFrame, start: int, keep: Sequence[str], found: Found) -> pd.DataFrame:
+def parts(
+    path: Source, size: int, keep: Sequence[str], skip: int, start: int
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Those of a table but for the first `skip`, which have `start` rows, each with the columns that say which
+    row it is: of a CSV as they are written there, with no `keep` the rows' numbers."""
+    written: Iterator[pd.DataFrame] | None = None
+    for i, rows in enumerate(read_chunks(path, size, skip)):
+        kept = _kept(rows, keep, start)
+        if keep and i == 0 and len(rows):  # its columns have been looked for
+            written = as_written(path, keep, size, skip)
+        yield rows, kept if written is None else next(written).reset_index(drop=True)
+        start += len(rows)
+
+
+def beside(kept: pd.DataFrame, found: Found) -> pd.DataFrame:
     """The columns that say which row it is, and those that were found."""
-    kept = _kept(rows, keep, start)
     kept = kept if found.chosen is None else kept.iloc[found.chosen].reset_index(drop=True)
     if both := [name for name in kept if name in found.columns]:
         raise SchemaError(f"kept columns may not be called as results are, got {both}: rename them")

@@ -16,10 +16,9 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from multiadapt import errors
-from multiadapt.cli._chunks import Chunks, Source, beside
+from multiadapt.cli._chunks import Chunks, Source, beside, parts
 from multiadapt.cli._working import Job, finish
 from multiadapt.data.bad_cells import BadCell, plain
-from multiadapt.data.tables import read_chunks
 from multiadapt.errors import ExtraError, MultiadaptError, TrainingError
 
 __all__ = ["run_on_ray"]
@@ -44,12 +43,12 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
     with chunks, _cluster() as ray, _settings(ray):
         data = ray.data.from_items([{"skip": chunks.writer.parts}], override_num_blocks=1)
         data = data.map_batches(
-            _parts, batch_size=1, num_cpus=0, fn_args=(table, chunks.size, chunks.rows)
+            _parts, batch_size=1, num_cpus=0, fn_args=(table, chunks.size, chunks.keep, chunks.rows)
         )
         data = data.map_batches(
             _Worker,
             batch_size=1,
-            fn_constructor_args=(job, list(chunks.keep)),
+            fn_constructor_args=(job,),
             max_task_retries=_AGAIN,
             **_share(ray, workers, job.device),
         )
@@ -69,14 +68,14 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
 
 
 def _parts(
-    batch: Mapping[str, np.ndarray], path: Source, size: int, start: int
+    batch: Mapping[str, np.ndarray], path: Source, size: int, keep: Sequence[str], start: int
 ) -> Iterator[dict[str, Any]]:
     """The parts of a table that are not done yet, the first of which begins at row `start`."""
     (skip,) = batch["skip"].tolist()
     try:
-        for rows in read_chunks(path, size, skip):
+        for rows, kept in parts(path, size, keep, skip, start):
             told = {"start": start, "rows": len(rows)}
-            yield _row(told, rows)
+            yield _row(told, rows, kept)
             start += len(rows)
     except MultiadaptError as error:
         yield _row(_failed(error))
@@ -85,8 +84,8 @@ def _parts(
 class _Worker:
     """One of the processes that hold the model."""
 
-    def __init__(self, job: Job, keep: Sequence[str]) -> None:
-        self.keep, self.stack = keep, ExitStack()
+    def __init__(self, job: Job) -> None:
+        self.stack = ExitStack()
         self.failed: dict[str, Any] | None = None
         try:
             self.work = self.stack.enter_context(job.opened())
@@ -98,21 +97,30 @@ class _Worker:
         if self.failed is not None or "failed" in told:
             return _row(self.failed or told)
         try:
-            return self._part(told, _frame(batch["frame"][0]))
+            return self._part(told, _frame(batch["frame"][0]), _frame(batch["kept"][0]))
         except MultiadaptError as error:
             return _row(_failed(error))
 
-    def _part(self, told: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
+    def _part(
+        self, told: Mapping[str, Any], rows: pd.DataFrame, kept: pd.DataFrame
+    ) -> dict[str, Any]:
         found = self.work(rows, told["start"])
         bad = [asdict(cell) for cell in found.bad]
-        return _row({**told, "bad": bad}, beside(rows, told["start"], self.keep, found))
+        return _row({**told, "bad": bad}, beside(kept, found))
 
 
-def _row(told: Mapping[str, Any], frame: pd.DataFrame | None = None) -> dict[str, Any]:
+def _row(
+    told: Mapping[str, Any], frame: pd.DataFrame | None = None, kept: pd.DataFrame | None = None
+) -> dict[str, Any]:
     """A part on its way, as one row of Ray's: bytes, so that nothing looks at the types of cells."""
+    words = np.array([json.dumps(told, default=plain)])
+    return {"told": words, "frame": _held(frame), "kept": _held(kept)}
+
+
+def _held(frame: pd.DataFrame | None) -> np.ndarray:
     held = np.empty(1, dtype=object)  # an array of bytes would lose the zeros at its end
     held[0] = b"" if frame is None else _bytes(frame)
-    return {"told": np.array([json.dumps(told, default=plain)]), "frame": held}
+    return held
 
 
 def _failed(error: MultiadaptError) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import codecs
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,7 +28,15 @@ from multiadapt.errors import SchemaError
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["Source", "Table", "did_you_mean", "matching", "read_chunks", "read_table"]
+__all__ = [
+    "Source",
+    "Table",
+    "as_written",
+    "did_you_mean",
+    "matching",
+    "read_chunks",
+    "read_table",
+]
 
 Source: TypeAlias = "str | Path | pd.DataFrame | polars.DataFrame | pa.Table"
 _File: TypeAlias = Path | Stored
@@ -276,9 +285,22 @@ def read_chunks(path: str | Path, rows: int, skip: int = 0) -> Iterator[pd.DataF
         raise _unreadable(file, error) from error
 
 
-def _csv_chunks(path: _File, rows: int) -> Iterator[pd.DataFrame]:
+def as_written(
+    path: str | Path, names: Sequence[str], rows: int, skip: int = 0
+) -> Iterator[pd.DataFrame] | None:
+    """The texts of some columns in the chunks of `read_chunks`, where they would be read as something else:
+    007 of a CSV as 7. None: the file tells the types of its columns. An empty cell is missing."""
+    file = _existing(path)
+    if file.suffix.lower() != ".csv":
+        return None
+    options: Any = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+    chunks = _csv_chunks(file, rows, usecols=list(names), **options)
+    return (chunk.loc[:, list(names)] for chunk in islice(chunks, skip, None))
+
+
+def _csv_chunks(path: _File, rows: int, **options: Any) -> Iterator[pd.DataFrame]:
     _check_header(_csv_names(path))
-    chunks: Any = pd.read_csv(_opened(path), chunksize=rows, **CSV_OPTIONS)
+    chunks: Any = pd.read_csv(_opened(path), chunksize=rows, **CSV_OPTIONS, **options)
     with chunks as reader:
         while True:
             with warnings.catch_warnings():
