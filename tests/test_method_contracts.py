@@ -87,6 +87,14 @@ def test_frozen_stays_frozen(name: str, table, photos, network) -> None:
     assert all(torch.equal(t, two[n]) for n, t in one.items())
 
 
+@pytest.mark.parametrize(("name", "rate"), [("full", 1e-4), ("frozen", 1e-3)])
+def test_a_recipe_without_a_learning_rate_takes_the_method_s(
+    name: str, rate: float, table, photos, network
+) -> None:
+    model = fitted(name, table, photos, network, training=Training(epochs=1))
+    assert model.fitted_.training.learning_rate == rate
+
+
 def test_full_moves_weights_but_no_running_statistic(table, photos, network) -> None:
     model = fitted("full", table, photos, network, training=Training(epochs=2, learning_rate=0.01))
     backbone = model.fitted_.model.encoder("front").backbone.network

@@ -267,6 +267,14 @@ def test_other_frozen_weights_are_refused(fitted: CrossModalRetriever, tmp_path:
         CrossModalRetriever.load(tmp_path / "model", backbone=str(tmp_path / "network"))
 
 
+def test_a_recipe_without_a_learning_rate_takes_the_retriever_s(
+    table: pd.DataFrame, pictures: Path
+) -> None:
+    model = retriever(training=Training(epochs=1, batch_size=8))
+    model.fit(table.iloc[:16], query="caption", target="photo", root=pictures)
+    assert model.fitted_.plan.training.learning_rate == 1e-4
+
+
 @pytest.mark.parametrize("method", ["frozen", "full", "bitfit", "lora", "uniadapter"])
 def test_methods_train_what_they_say(method: str, table: pd.DataFrame, pictures: Path) -> None:
     model = retriever(method=method, training=QUICK.with_params(epochs=1))

@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from multiadapt.adapters.bottleneck import Bottleneck
+    from multiadapt.adapters.conv_bottleneck import ConvBottleneck
     from multiadapt.adapters.ia3 import IA3
     from multiadapt.adapters.lora import LoRA
     from multiadapt.adapters.unified import Unified
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from multiadapt.methods.u2a import U2A
     from multiadapt.methods.uniadapter import UniAdapter
     from multiadapt.missing.token import MaskToken
+    from multiadapt.missing.zero import Zero
     from multiadapt.retriever import CrossModalRetriever
 
 __version__ = "0.1.0"
@@ -48,8 +51,10 @@ __all__ = [
     "AudioEncoder",
     "BitFit",
     "Blip",
+    "Bottleneck",
     "Captioner",
     "Contrast",
+    "ConvBottleneck",
     "CrossModalRetriever",
     "Dual",
     "Frozen",
@@ -77,6 +82,7 @@ __all__ = [
     "Unified",
     "VectorEncoder",
     "VideoEncoder",
+    "Zero",
     "from_pretrained",
     "load",
     "load_many",
@@ -87,8 +93,10 @@ _HOMES = {
     "AudioEncoder": "encoders.audio",
     "BitFit": "methods.bitfit",
     "Blip": "crossmodal.blip",
+    "Bottleneck": "adapters.bottleneck",
     "Captioner": "captioner",
     "Contrast": "crossmodal._retrieval",
+    "ConvBottleneck": "adapters.conv_bottleneck",
     "CrossModalRetriever": "retriever",
     "Dual": "crossmodal.dual",
     "Frozen": "methods.frozen",
@@ -116,6 +124,7 @@ _HOMES = {
     "Unified": "adapters.unified",
     "VectorEncoder": "encoders.vector",
     "VideoEncoder": "encoders.video",
+    "Zero": "missing.zero",
     "from_pretrained": "estimators",
     "load": "estimators",
     "load_many": "many",

@@ -102,7 +102,8 @@ def fit(
     rows, validation = _divided(plan, schema, rows, validation)
     target = plan.task.learn(rows.labels)
     specs = _encoder_specs(plan, schema)
-    training = plan.training or plan.method.training
+    usual = plan.method.training
+    training = (plan.training or usual).instead_of(usual)
     with session.watch.stage("before", len(rows) + len(validation or ())):
         with session.watch.part("opening"):
             model, given = _built(plan, schema, specs, rows, target)

@@ -158,10 +158,11 @@ class PictureToText(BaseEstimator, ABC):
 
     def _plan(self, frame: pd.DataFrame, root: Path | None, wanted: Wanted) -> WritingPlan:
         network = self._network()
+        usual = recipe_of(network)
         plan = WritingPlan(
             method=method_of(self.method),
             backbone=network,
-            training=self.training or recipe_of(network),
+            training=(self.training or usual).instead_of(usual),
             schema=schema_of(frame, wanted.kinds, root, self.max_files),
             shown=wanted.shown,
             question=wanted.question,

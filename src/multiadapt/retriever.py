@@ -333,7 +333,7 @@ class CrossModalRetriever(BaseEstimator):
             method,
             backbone_of(usual_blip("retrieval") if self.backbone is None else self.backbone),
             self.contrast or Contrast(),
-            self.training or RECIPE,
+            (self.training or RECIPE).instead_of(RECIPE),
             schema,
             query,
             target,

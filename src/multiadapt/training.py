@@ -183,7 +183,7 @@ class _Run:
         # One call for all tensors: of small ones, torch's default loop takes a third of a step.
         self.optimizer = torch.optim.AdamW(
             self.trainable,
-            lr=training.learning_rate,
+            lr=training.rate,
             weight_decay=training.weight_decay,
             fused=True,
         )
@@ -353,7 +353,7 @@ class _Run:
 
     def _learning_rate(self) -> float:
         steps = self.at.epoch // self.training.decay_every
-        return self.training.learning_rate * self.training.decay**steps
+        return self.training.rate * self.training.decay**steps
 
     def _set_learning_rate(self) -> None:
         for group in self.optimizer.param_groups:

@@ -233,8 +233,8 @@ _ESTIMATOR = (
         multiple=True,
         callback=pairs,
         metavar="COLUMN=KIND",
-        help="numeric, categorical, image, datetime, identifier or ignore, where the guess is "
-        "wrong. May be repeated.",
+        help="numeric, categorical, datetime, image, text, audio, video, vector, identifier or ignore, where "
+        "the guess is wrong. May be repeated.",
     ),
     click.option(
         "--split-column",

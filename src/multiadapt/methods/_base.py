@@ -22,7 +22,9 @@ __all__ = ["Method", "Training", "method_of"]
 class Training(Spec):
     """How the one loop trains. The defaults are TI-Adapter's recipe."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
+    """None: that of the recipe which would be taken without this one: 1e-3, of `Full` 1e-4, of a retriever, an
+    answerer or a captioner 1e-4."""
     decay: float = 0.9
     """The learning rate is multiplied by this ..."""
     decay_every: int = 20
@@ -49,6 +51,16 @@ class Training(Spec):
     half of its area or more and, every second one, turned left to right. Of tables with pictures."""
     normalize: bool = True
     """Standardise every frozen embedding over the training rows, to a length of about 1."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the first epochs."""
+        return 1e-3 if self.learning_rate is None else self.learning_rate
+
+    def instead_of(self, usual: "Training") -> "Training":
+        """This recipe, with the learning rate of the usual one where it has none."""
+        told = usual.rate if self.learning_rate is None else self.learning_rate
+        return self.with_params(learning_rate=told)
 
     def check(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "decay_every", "views"):

@@ -1,4 +1,4 @@
-"""Full fine-tuning of the image networks: what adapters are measured against."""
+"""Full fine-tuning of every pretrained network but the table's: what adapters are measured against."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Full"]
 
 @dataclass(frozen=True)
 class Full(Method):
-    """Every weight of the image networks and the head; an in-context tabular encoder stays frozen.
+    """Every weight of the pretrained networks and the head; an in-context tabular encoder stays frozen.
 
     BatchNorm trains its weight and bias but keeps the checkpoint's running statistics. The recipe
     has a tenth of TI-Adapter's learning rate: 1e-3 undoes pretrained weights.
