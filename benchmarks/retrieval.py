@@ -6,8 +6,8 @@
 Flickr8k at 128 pixels, five captions a photo: 2,000 training photos, 500 to stop early on, the official
 1,000 for test; a hit is one of the five captions, or the one photo. Or --table emoji at 96 pixels, its name
 and keywords the text: 1,194 to train on, 150 to stop early on, 300 for test. The trunk is a ResNet without
-its last stage, the texts' encoder all-MiniLM-L6-v2. Adapters have about 24,000 parameters inside the networks
-of ResNet-18 and MiniLM, BitFit has all biases. The ridge regression maps the trunk's standardised vectors to
+its last stage, the texts' encoder all-MiniLM-L6-v2. Adapters have 24,000 to 28,000 parameters inside the
+networks of ResNet-18 and MiniLM, BitFit has all biases. The ridge regression maps the trunk's standardised vectors to
 TF-IDF of a picture's texts together, its strength chosen on validation. Finished runs are kept in WORK.
 """
 
@@ -65,7 +65,7 @@ METHODS: Mapping[str, Method] = {
     "uniadapter, last 2 blocks of the text": UniAdapter(Unified(r=14, blocks="last 2"), None, None),
     "lora, all blocks of the text": PlainLoRA(LoRA(r=3, lora_alpha=3.0, map_roles=()), None),
     "uniadapter, all blocks of the text": UniAdapter(Unified(r=4), None, None),
-    "uniadapter, all blocks of both": UniAdapter(Unified(r=4), ConvBottleneck(r=1), None),
+    "uniadapter, all blocks of both": UniAdapter(Unified(r=2), ConvBottleneck(r=1), None),
     "bitfit": BitFit(),
     "full": Full(),
 }
@@ -82,8 +82,9 @@ def read(given: argparse.Namespace) -> pd.DataFrame:
     """A row for each text: caption, image, split."""
     table = pd.read_csv(given.data / given.table / "table.csv")
     if given.table == "emoji":
-        words = table["keywords"].fillna("").str.replace("|", ", ")
-        table["caption"] = table["name"].str.strip().str.cat(words, sep=", ")
+        table["caption"] = table["name"].str.strip()
+        words = table["keywords"].str.replace("|", ", ")
+        table["caption"] = (table["caption"] + ", " + words).fillna(table["caption"])
     return table[["image", "caption", "split"]]
 
 
@@ -227,6 +228,7 @@ def main() -> None:
         for name in [RIDGE, *METHODS]:
             seed_of = 0 if name == RIDGE else seed  # it draws nothing
             what = "" if given.table == "flickr8k" else f"{given.table}-"
+            what += "bf16-" if given.precision == "bf16" else ""
             what += f"{given.trunk}-{name.replace(' ', '-').replace(',', '')}"
             file = given.work / f"{what}-{seed_of}.json"
             if not file.exists() and name in asked:

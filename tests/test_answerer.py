@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from squares import BLIP, COLOURS, QUICK, squares
+from tiny import numbers
 from tiny_text import make_tokenizer
 from torch import Tensor
 
@@ -120,7 +121,7 @@ def test_step_0_is_the_pretrained_network(table: pd.DataFrame, pictures: Path) -
         ids = batch[DECODER].tensors["ids"]
         with torch.no_grad():
             raw = begun.encoder("photo").prepare(_pixels(table, pictures))
-            seen = network.vision_model(raw.tensors["pixels"]).last_hidden_state  # type: ignore[attr-defined]
+            seen = network.vision_model(numbers(begun.encoder("photo"), raw)).last_hidden_state  # type: ignore[attr-defined]
             words = batch["question"].tensors["ids"]
             state = network.text_encoder(words, encoder_hidden_states=seen).last_hidden_state  # type: ignore[attr-defined]
             expected = network.text_decoder(ids, encoder_hidden_states=state).logits  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """Frozen computation that is kept on the disk: what is read back, what is computed, and what is thrown away."""
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,7 @@ from multiadapt import (
     TextEncoder,
     TIAdapter,
     Training,
+    feed,
 )
 from multiadapt.cache import Shelf, Store, keys_of
 from multiadapt.cache._shelf import PART
@@ -277,40 +280,107 @@ def test_what_is_kept_is_not_even_decoded(
     assert read == []
 
 
-def test_of_networks_adapted_from_the_first_block_on_pixels_are_kept(
-    network, table, photos, store, tmp_path, monkeypatch: pytest.MonkeyPatch, caplog
-) -> None:
-    root = tmp_path / "copy"
-    shutil.copytree(photos, root)
-    method = PlainLoRA()
-    with caplog.at_level("INFO", "multiadapt"):
-        first = fit(network, table, root, method=method)
-    assert "front: adapters stand in its first block" in caplog.text
-    expected = first.predict_proba(pd.concat([table, table]), root=root)
-    read: list[object] = []
+@pytest.fixture
+def large(table: pd.DataFrame, photos: Path, tmp_path: Path) -> Path:
+    """The same pictures in files that are larger than their pixels are to a tiny network."""
+    root = tmp_path / "large"
+    for name in table["front"]:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.open(photos / name).convert("RGB").resize((96, 96))
+        picture.save(root / name, "BMP")
+    return root
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Files of pictures that were decoded."""
+    found: list[object] = []
     decode = batches.read_image
 
     def noted(part: str, root: Path, least: int) -> np.ndarray:
-        read.append(part)
+        found.append(part)
         return decode(part, root, least)
 
     monkeypatch.setattr(batches, "read_image", noted)
-    assert same(first, fit(network, table, root, method=method))
-    other = make_network(tmp_path / "other", seed=5)  # which prepares pictures alike
+    return found
+
+
+def held_pixels() -> list[dict[str, Any]]:
+    return [s for s in Store.usual().contents() if s["source"] == "pixels"]  # type: ignore[union-attr]
+
+
+def test_where_the_first_block_is_adapted_pixels_are_kept(
+    network, table, large, store, tmp_path, decoded, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = PlainLoRA()
     with caplog.at_level("INFO", "multiadapt"):
-        fit(other, table, root, method=Full())
+        first = fit(network, table, large, method=method)
+    assert "front: adapters stand in its first block" in caplog.text
+    assert len(decoded) == len(table)
+    decoded.clear()
+    assert same(first, fit(network, table, large, method=method))
+    other = make_network(tmp_path / "other", seed=5)
+    settings = json.loads((other / "preprocessor_config.json").read_text())
+    settings |= {"image_mean": [0.1, 0.2, 0.3]}  # the pixels are the same
+    (other / "preprocessor_config.json").write_text(json.dumps(settings))
+    with caplog.at_level("INFO", "multiadapt"):
+        fit(other, table, large, method=Full())
     assert "front: the input of 48 of 48 rows was read from" in caplog.text
-    seen = first.predict_proba(pd.concat([table, table]), root=root)
-    np.testing.assert_array_equal(seen, expected)
-    assert read == []
-    held = Store.usual().contents()  # type: ignore[union-attr]
-    assert [shelf["rows"] for shelf in held if shelf["source"] == "pixels"] == [len(table)]
-    shutil.copy(root / table["front"].iloc[1], root / table["front"].iloc[0])
-    fit(network, table, root, method=method)
-    assert read == []  # two names of one picture
-    Image.new("RGB", (20, 20), "teal").save(root / table["front"].iloc[0])
-    fit(network, table, root, method=method)
-    assert read == [table["front"].iloc[0]]
+    assert decoded == []
+    (shelf,) = held_pixels()
+    assert shelf["rows"] == len(table)
+    assert shelf["bytes"] < 1.2 * len(table) * 3 * 32 * 32  # a byte a number
+    shutil.copy(large / table["front"].iloc[1], large / table["front"].iloc[0])
+    fit(network, table, large, method=method)
+    assert decoded == []  # two names of one picture
+    Image.new("RGB", (96, 96), "teal").save(large / table["front"].iloc[0], "BMP")
+    fit(network, table, large, method=method)
+    assert decoded == [table["front"].iloc[0]]
+
+
+def test_pixels_are_kept_of_files_larger_than_they_alone(
+    network, table, photos, large, store
+) -> None:
+    fit(network, table, photos, method=PlainLoRA())
+    read = table.assign(front=[(large / name).read_bytes() for name in table["front"]])
+    fit(network, read, large, method=PlainLoRA())
+    assert held_pixels() == []
+
+
+def test_predictions_leave_pixels_alone(
+    network, table, large, store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fit(network, table, large, method=PlainLoRA())
+    asked: list[object] = []
+    monkeypatch.setattr(feed, "fingerprints", lambda *given: asked.append(given))
+    assert len(model.predict(table, root=large)) == len(table)
+    assert asked == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_views_and_half_precision_leave_pixels_as_they_are(
+    dtype: str, network, table, large, store, decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MULTIADAPT_CACHE_DTYPE", dtype)
+    options = {"method": PlainLoRA(), "training": SHORT.with_params(views=2)}
+    monkeypatch.setenv("MULTIADAPT_CACHE", "off")
+    expected = fit(network, table, large, **options)
+    monkeypatch.setenv("MULTIADAPT_CACHE", str(store))
+    first = fit(network, table, large, **options)
+    decoded.clear()
+    assert same(first, fit(network, table, large, **options))
+    assert same(first, expected) or dtype == "float16"  # in which vectors are kept
+    assert decoded == []
+    (shelf,) = held_pixels()
+    assert shelf["rows"] == 48 + len(table)  # of training rows the second view too
+
+
+def test_pixels_that_do_not_fit_in_memory_are_decoded_once(
+    network, table, large, store, decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiadapt.feed.BLOCK", 8)  # most blocks are read for their errors alone
+    fit(network, table, large, method=PlainLoRA(), memory=0.0)
+    assert len(decoded) < 1.5 * len(table)  # some were on their way when the first did not fit
 
 
 def test_cells_of_bytes_and_arrays_are_known_as_files_are(

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 from squares import BLIP, COLOURS, QUICK, squares
+from tiny import numbers
 
 from multiadapt import Captioner, QuestionAnswerer, UniAdapter, Unified
 from multiadapt.crossmodal._adopt import adopt
@@ -105,7 +106,7 @@ def test_step_0_is_the_pretrained_network(table: pd.DataFrame, pictures: Path) -
         pixels = {"photo": begun.encoder("photo").prepare(cells)}
         ids = batch[DECODER].tensors["ids"]
         with torch.no_grad():
-            expected = network(pixels["photo"].tensors["pixels"], ids).logits
+            expected = network(numbers(begun.encoder("photo"), pixels["photo"]), ids).logits
             got = begun.writer(ids, begun.sight({**batch, **pixels}))
         torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from contracts import shake
+from tiny import numbers
 from tiny_clip import make_clip, make_siglip
 from tiny_text import VOCABULARY, make_text_network
 
@@ -80,7 +81,7 @@ def test_untrained_it_says_what_the_library_s_own_network_says(saved: Any) -> No
     given = batch["caption"].tensors
     whole = network(
         input_ids=given["ids"], attention_mask=given["mask"].long(),
-        pixel_values=batch["photo"].tensors["pixels"],
+        pixel_values=numbers(own.encoder("photo"), batch["photo"]),
     )  # fmt: skip
     bias = getattr(network, "logit_bias", torch.zeros(1))
     torch.testing.assert_close(near + bias, whole.logits_per_text, rtol=1e-4, atol=1e-5)

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny import numbers
 from torch import Tensor, nn
 
 import multiadapt
@@ -57,6 +58,11 @@ def preparation(spec: ImageEncoder) -> PixelPreparation:
     return spec.open("classification").preparation  # type: ignore[return-value]
 
 
+def read(preparation: PixelPreparation, images: list[np.ndarray]) -> torch.Tensor:
+    """What a network reads of pictures."""
+    return preparation.numbers({"pixels": preparation.pixels(images)})["pixels"]
+
+
 def pictures(*sizes: tuple[int, int]) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in sizes]
@@ -89,7 +95,7 @@ PROCESSORS: dict[str, Any] = {
 def test_pixels_are_the_librarys_own(name: str) -> None:
     images = pictures((60, 60), (50, 90), (101, 45), (30, 31), (7, 13))
     expected = PROCESSORS[name](images, return_tensors="pt").pixel_values
-    found = PixelPreparation.of(PROCESSORS[name], None).pixels(images)
+    found = read(PixelPreparation.of(PROCESSORS[name], None), images)
     torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
     assert found.is_contiguous()
 
@@ -105,7 +111,7 @@ def test_another_size_is_a_square_prepared_in_the_same_way(name: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 40), (2000, 3000)])
 def test_pictures_of_any_shape_pass(size: tuple[int, int], resize: str) -> None:
     image = np.full((*size, 3), 200, dtype=np.uint8)
-    found = PixelPreparation(32, 32).resized(resize).pixels([image])  # type: ignore[arg-type]
+    found = read(PixelPreparation(32, 32).resized(resize), [image])  # type: ignore[arg-type]
     expected = torch.tensor([200 / 255]).sub(torch.tensor([0.485, 0.456, 0.406]))
     expected = expected / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(found, expected.view(1, 3, 1, 1).expand(1, 3, 32, 32))
@@ -114,7 +120,7 @@ def test_pictures_of_any_shape_pass(size: tuple[int, int], resize: str) -> None:
 def test_a_long_picture_is_cut_in_its_middle() -> None:
     image = np.zeros((10, 1000, 3), dtype=np.uint8)
     image[:, 490:510] = 255
-    found = PixelPreparation(20, 20, 20, mean=(0.0,) * 3, std=(1.0,) * 3).pixels([image])[0]
+    (found,) = read(PixelPreparation(20, 20, 20, mean=(0.0,) * 3, std=(1.0,) * 3), [image])
     assert found[:, :, 1:-1].min() > 0.9
 
 
@@ -131,7 +137,8 @@ def test_a_folders_own_preparation_is_used(tmp_path: Path) -> None:
     images = pictures((60, 70), (90, 40))
     expected = PROCESSORS["crop"](images, return_tensors="pt").pixel_values
     inputs = encoder.prepare([[image] for image in images])
-    torch.testing.assert_close(inputs.tensors["pixels"], expected, rtol=1e-5, atol=1e-5)
+    assert inputs.tensors["pixels"].dtype == torch.uint8
+    torch.testing.assert_close(numbers(encoder, inputs), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_keep_their_place(folder: Path) -> None:

@@ -99,9 +99,10 @@ def test_a_part_that_ends_every_worker_ends_the_run_which_continues(
     notes, out = tmp_path / "notes", tmp_path / "ray.csv"
     notes.mkdir()
     told = (job.model.with_name("table.csv"), out, 10, ["size"], {})
-    with pytest.raises(TrainingError, match=r"each of the 4 workers that a part from row \d+ on"):
+    with pytest.raises(TrainingError, match=r"no worker has finished a part at or after row \d+"):
         _ray.run_on_ray(Watched(job, notes, dies_at=25, always=True), Chunks(*told), 1)
     assert not out.exists()
+    assert list(out.parent.glob(".ray.csv.parts/*"))  # what the next call goes on from
     notes = tmp_path / "again"
     notes.mkdir()
     _ray.run_on_ray(Watched(job, notes), Chunks(*told), 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from tiny import numbers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BlipForImageTextRetrieval
@@ -216,11 +217,11 @@ def test_layers_follow_the_papers_formulas(blip: Tiny, batch: tuple[Inputs, Inpu
         return F.relu(own.down["all"](own.norm_in(x)))
 
     with torch.no_grad():
-        x = plain.vision_model.embeddings(photos.tensors["pixels"])
+        x = plain.vision_model.embeddings(numbers(blip.photo, photos))
         block = plain.vision_model.encoder.layers[0]
         x = x + block.self_attn(block.layer_norm1(x))[0]
         by_hand = x + block.mlp(block.layer_norm2(x)) + 0.1 * own.up["vision"](hidden(x))
-        start = blip.photo.backbone.family.start(photos.tensors)[0]
+        start = blip.photo.backbone.start(photos.tensors, 0)[0]
         seen = blip.photo.prefix(photos, 0)
         assert seen is photos
         walked = _first_block(blip, "photo", start)
@@ -411,7 +412,8 @@ def test_matches_and_similarities_are_those_of_the_network_s_own_forward(
         "photo": model.encoder("photo").prepare(photos),
         "caption": model.encoder("caption").prepare([["red"], ["tin"], ["oak"]]),
     }
-    ids, pixels = batch["caption"].tensors["ids"], batch["photo"].tensors["pixels"]
+    ids = batch["caption"].tensors["ids"]
+    pixels = numbers(model.encoder("photo"), batch["photo"])
     assert batch["caption"].tensors["mask"].all()
     with torch.no_grad():
         tokens = model.tokens(batch)

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from shell import call
 from squares import COLOURS
+from tiny import numbers
 from tiny_clip import make_clip
 from tiny_text import make_tokenizer
 from torch.nn import functional as F
@@ -333,7 +334,9 @@ def test_step_0_is_the_pretrained_network(fitted: QuestionAnswerer) -> None:
     both = batch(begun, [[clip(0, 1, 2)], [clip(3, 4, 5)]], ["colour?", "colour?"])
     ids = torch.tensor([[*begun.writer.start, *b"red"]] * 2)
     with torch.no_grad():
-        frames = network.vision_model(both["clip"].tensors["pixels"]).last_hidden_state
+        frames = network.vision_model(
+            numbers(begun.encoder("clip"), both["clip"])
+        ).last_hidden_state
         looked = frames.unflatten(0, (2, T)).flatten(1, 2)
         words = both["question"].tensors["ids"]
         state = network.text_encoder(words, encoder_hidden_states=looked).last_hidden_state
@@ -518,7 +521,7 @@ def test_captions_of_clips_are_written_measured_and_kept(
     raw = begun.encoder("clip").prepare(cells)
     network: Any = open_blip(TINY, "captioning", None, None).network
     with torch.no_grad():
-        frames = network.vision_model(raw.tensors["pixels"]).last_hidden_state
+        frames = network.vision_model(numbers(begun.encoder("clip"), raw)).last_hidden_state
         looked = begun.sight({"clip": raw}).x
     torch.testing.assert_close(looked, frames.unflatten(0, (6, T)).flatten(1, 2))
     one.save(tmp_path / "model")

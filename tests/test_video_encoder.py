@@ -21,7 +21,7 @@ from contracts import (
     sites_are_live,
 )
 from films import film, picture
-from tiny import make_network, make_transformer
+from tiny import make_network, make_transformer, numbers
 
 from multiadapt import (
     BitFit,
@@ -224,7 +224,7 @@ def test_the_whole_pass_is_the_librarys_own(options: dict[str, Any], tmp_path: P
     inputs = encoder.prepare([[clip(4, 1)], [clip(4, 2)]])
     assert inputs.tensors["pixels"].shape == (2, 4, 3, 16, 16)
     found = encoder(inputs)
-    expected = network(inputs.tensors["pixels"]).last_hidden_state
+    expected = network(numbers(encoder, inputs)).last_hidden_state
     torch.testing.assert_close(found.x, expected, rtol=0, atol=0)
     torch.testing.assert_close(found.pooled, expected.mean(1), rtol=0, atol=0)
 

@@ -108,7 +108,7 @@ def test_what_is_no_picture_is_one_whatever_the_view(network: Path) -> None:
     feed = Feed({}, pd.DataFrame(), Reading(None), {}, torch.device("cpu"), {}, view=1)
     for modality in ("image", "video", "audio"):
         encoder = spec.build(Stream("front", modality, ()), spec.open("classification"), "n")
-        assert feed.cells.turned(encoder) == (modality == "image")
+        assert feed.reader.turned(encoder) == (modality == "image")
 
 
 @pytest.mark.parametrize("memory", [0.0, 4.0])

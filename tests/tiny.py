@@ -9,7 +9,15 @@ import torch
 from PIL import Image
 from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
-__all__ = ["make_network", "make_table", "make_transformer"]
+__all__ = ["make_network", "make_table", "make_transformer", "numbers"]
+
+from multiadapt.encoders._base import Encoder
+from multiadapt.types import Inputs
+
+
+def numbers(encoder: Encoder, inputs: Inputs) -> torch.Tensor:
+    """Pixels of inputs as the encoder's network reads them."""
+    return encoder.get_submodule("backbone").preparation.numbers(inputs.tensors)["pixels"]  # type: ignore[operator]
 
 
 def make_network(folder: Path, *, layer_type: str = "bottleneck", seed: int = 0) -> Path:

@@ -135,10 +135,15 @@ class Adapted(nn.Module):
             for s in self.streams
         }
 
-    def begun(self) -> list[str]:
-        """Streams whose network is adapted from its beginning, so that no part of it is computed once."""
-        inner = {p.stream for p in self.placed if p.role != "pooled"}
-        return [s for s, cut in self.cuts().items() if cut == 0 and s in inner]
+    def adapted_from_the_start(self) -> list[str]:
+        """Streams with an adapter in their network's first block, so that none of it is computed once."""
+        inner = {
+            s: [p for p in self.placed if p.stream == s and p.role != "pooled"]
+            for s in self.streams
+        }
+        return [
+            s for s, sites in inner.items() if sites and self.encoder(s).cut_for(sites, ()) == 0
+        ]
 
     def trained_state(self) -> dict[str, Tensor]:
         """Everything a fit changes, by stable name: trained tensors, and statistics taken in training."""

@@ -8,10 +8,10 @@ and in a store on the disk for later runs.
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -23,7 +23,6 @@ from torch import Tensor
 
 from multiadapt import processes
 from multiadapt.cache import Shelf, Store, keys_of
-from multiadapt.data.bad_cells import BadCell
 from multiadapt.data.fingerprints import fingerprints
 from multiadapt.data.reading import Reading
 from multiadapt.encoders._base import Encoder
@@ -87,13 +86,13 @@ class Feed:
     def __post_init__(self) -> None:
         self._kept: dict[str, Inputs] = dict(self.given)
         places = np.arange(len(self)) if self.positions is None else self.positions
-        self.cells = Reader(self.encoders, self.frame, self.reading, places, self.view)
+        self.reader = Reader(self.encoders, self.frame, self.reading, places, self.view)
         self._several = False
         self._shelves: dict[str, Shelf | None] = {
             s: self._shelf(s, self.cuts[s]) for s in self.encoders
         }
         for stream, inputs in self.given.items():
-            self.cells.present[stream] = (inputs.count > 0).numpy()
+            self.reader.present[stream] = (inputs.count > 0).numpy()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -117,7 +116,7 @@ class Feed:
         cuts = {s: self.cuts[s] for s in self.encoders}
         processes.alike(len(self), cuts, self.budget, self.store is None)
         left, known = self.budget, set(self.reading.bad)
-        self.cells.noted = {}
+        self.reader.noted = {}
         for stream in self._streams_to_read():
             if modality not in (None, self.encoders[stream].stream.modality):
                 continue
@@ -135,25 +134,8 @@ class Feed:
             if (shelf := self._shelves[stream]) is not None:
                 shelf.flush()
                 self._say_stored(stream, shelf)
-        self._tell_others(known)
-
-    def _tell_others(self, known: Collection[BadCell]) -> None:
-        """What each process has found of the rows that it has read, bad cells but for those that are `known`."""
         self._several = processes.current() is not None
-        if not self._several:
-            return
-        missing = {s: np.flatnonzero(~there).tolist() for s, there in self.cells.present.items()}
-        noted = [[*at, notes] for at, notes in self.cells.noted.items()]
-        bad = [[*astuple(b)[1:]] for b in self.reading.bad if b not in known]
-        for their_missing, their_noted, their_bad in processes.told([missing, noted, bad]):
-            for stream, rows in their_missing.items():
-                self.cells.present[stream][rows] = False
-            self.cells.noted |= {
-                (s, row): [(w, n) for w, n in notes] for s, row, notes in their_noted
-            }
-            for position, *cell in their_bad:
-                row = int(np.flatnonzero(self.cells.positions == position)[0])
-                self.reading.note(BadCell(self.frame.index[row], position, *cell))
+        self.reader.tell_others(known)
         self._look_again()
 
     def _look_again(self) -> None:
@@ -165,6 +147,9 @@ class Feed:
     def _read_only(self, stream: str, order: Sequence[np.ndarray]) -> None:
         """Read rows for nothing but to find every unreadable cell now."""
         own = processes.every(order)
+        if self.cuts[stream] == 0 and self._shelves[stream] is not None:
+            deque(self._computed(stream, own), maxlen=0)
+            return
         with processes.agreed(), self.watch.part("waiting"), ThreadPoolExecutor(_AHEAD) as pool:
             list(pool.map(lambda rows: len(self._prepared([stream], rows)), own))
 
@@ -188,7 +173,7 @@ class Feed:
         """By stream, what is kept of these rows, or they read and prepared; on the CPU, and in any thread."""
         chosen = torch.from_numpy(rows)
         kept = {s: inputs.select(chosen) for s, inputs in self._kept.items()}
-        others = {s: self.cells.read(self.encoders[s], rows) for s in self._streams_to_read()}
+        others = {s: self.reader.read(self.encoders[s], rows) for s in self._streams_to_read()}
         return kept | {s: Inputs.join(parts) for s, parts in others.items()}
 
     def flush(self) -> None:
@@ -256,16 +241,17 @@ class Feed:
 
     def _ready(self, stream: str, rows: np.ndarray) -> _Ready:
         encoder, shelf = self.encoders[stream], self._shelves[stream]
-        prepared = None if shelf is None else encoder.prepared_by()
+        raw = self.cuts[stream] == 0
+        prepared = encoder.bytes_by() if raw else encoder.prepared_by()
         if shelf is None or prepared is None:
-            parts = self.cells.read(encoder, rows)
+            parts = self.reader.read(encoder, rows)
             return _all_read(Inputs.join(parts), rows, keyed=shelf is not None)
         column = self.frame[encoder.stream.columns[0].name]
-        prepared += f" view {self.view}" if self.cells.turned(encoder) else ""
+        prepared += f" view {self.view}" if self.reader.turned(encoder) else ""
         known = fingerprints(column.iloc[rows], encoder.stream, prepared, self.reading)
         unread = np.array([f is None or f.key not in shelf for f in known])
-        parts = self.cells.read(encoder, rows[unread])
-        self.cells.present[stream][rows[~unread]] = True
+        parts = self.reader.read(encoder, rows[unread])
+        self.reader.present[stream][rows[~unread]] = True
         inputs = Inputs.join(parts)
         plain = np.repeat([not part.notes for part in parts], [len(part) for part in parts])
         # What was remarked on is to be remarked on again: such a row is never known by its files.
@@ -273,30 +259,37 @@ class Feed:
         unsure = [i for i, clean in places if not (clean and (f := known[i]) and f.holds)]
         keys = [None if f is None else f.key for f in known]
         among = torch.from_numpy(unread.cumsum()[unsure] - 1)
-        own = keys_of(inputs.select(among)) if shelf.about["cut"] else [None] * len(unsure)
+        own = [None] * len(unsure) if raw else keys_of(inputs.select(among))
         for i, key in zip(unsure, own, strict=True):
             keys[i] = key
+        if raw:  # what is sooner decoded than read back is not kept
+            sizes = inputs.count.numpy() * (inputs.nbytes // max(inputs.items, 1))
+            for i, size in zip(np.flatnonzero(unread), sizes, strict=True):
+                if (f := known[i]) is None or f.size < size:
+                    keys[i] = None
         return _Ready(rows, inputs, unread, keys)
 
     def _shelf(self, stream: str, cut: int, start: int = 0) -> Shelf | None:
-        """Where the stream's frozen part from `start` to `cut` is kept on the disk, at cut 0 its pixels;
-        None: nowhere."""
+        """Where the stream's frozen part from `start` to `cut` is kept on the disk, at cut 0 its bytes, such as
+        pixels; None: nowhere."""
         if self.store is None or stream in self.given:
             return None
         encoder = self.encoders[stream]
-        if cut > start:
-            about = encoder.about()
-            made_by = {"device": self.device.type, "torch": torch.__version__}
-        else:
-            about = encoder.pixels_by() if cut == 0 else None
-            made_by = {}
+        if cut == start:
+            prepared = encoder.bytes_by() if cut == 0 and not self.predicts else None
+            if prepared is None:
+                return None
+            return self.store.shelf(
+                {"source": "pixels", "prepared": prepared, "start": 0, "cut": 0}
+            )
+        about = encoder.about()
         if about is None:
             return None
-        about = {**about, "start": start, "cut": cut, **made_by}
+        own = {"start": start, "cut": cut, "device": self.device.type, "torch": torch.__version__}
         if not self.predicts:
-            return self.store.shelf(about)
+            return self.store.shelf({**about, **own})
         vectors = cut > encoder.blocks
-        return self.store.glance(about, len(self) // _ROWS_A_FILE, writes=vectors)
+        return self.store.glance({**about, **own}, len(self) // _ROWS_A_FILE, writes=vectors)
 
     def _moved(self, stream: str, ready: _Ready) -> Inputs:
         """At the stream's cut, on the device."""
@@ -346,7 +339,8 @@ class Feed:
     def _say_unkept(self, stream: str, parts: Sequence[Inputs]) -> None:
         rows = sum(len(p) for p in parts)
         need = sum(p.nbytes for p in parts) / max(rows, 1) * len(self) / 1e9
-        again = "computed" if self._shelves[stream] is None else "read from the disk"
+        decoded = "computed" if self.cuts[stream] else "decoded"
+        again = decoded if self._shelves[stream] is None else "read from the disk"
         _log.info(
             "%s: its %s (about %.1f GB for %d rows) does not fit in memory and is %s again in "
             "every epoch, and in every pass of a report; raise `memory` above %.1f GB to keep it",

@@ -147,7 +147,7 @@ class Fitted:
         found = scores(self.model, feed, self.training)
         reading.finish()
         if not silent:
-            feed.cells.say_remarks()
+            feed.reader.say_remarks()
         return self.judged(feed, found, empty)
 
     def judged(
@@ -155,11 +155,11 @@ class Fitted:
     ) -> "Answer":
         """The answer, once all rows of the feed are read and scored; CellError as `answer`."""
         demand = self.method.missing.demands
-        if empty == "prior" and feed.cells.empty.any():
-            found[feed.cells.empty] = self.prior
+        if empty == "prior" and feed.reader.empty.any():
+            found[feed.reader.empty] = self.prior
             demand = "nothing" if demand == "one" else demand
-        feed.cells.demand(demand)
-        return Answer(found, feed.cells.present)
+        feed.reader.demand(demand)
+        return Answer(found, feed.reader.present)
 
     def feed(self, frame: pd.DataFrame, reading: Reading, positions: np.ndarray) -> Feed:
         """The rows of a frame that has the schema's form, at least one, for whoever scores them; `positions` is as
@@ -194,12 +194,12 @@ class Fitted:
             partial(self.model.vectors, stream=stream),
         )  # fmt: skip
         reading.finish()
-        feed.cells.say_remarks()
+        feed.reader.say_remarks()
         demand = self.method.missing.demands if stream is None else "nothing"
         if stream is not None or empty == "missing":
-            found[feed.cells.empty] = np.nan
+            found[feed.reader.empty] = np.nan
             demand = "nothing" if demand == "one" else demand
-        feed.cells.demand(demand)
+        feed.reader.demand(demand)
         return found
 
     def _cuts(self, rows: int) -> Mapping[str, int]:
@@ -262,7 +262,7 @@ class Prepared:
                 self.seconds[stream] = self._open(stream, frozenset())
         reading.finish()
         for feed in self._feeds.values():
-            feed.cells.say_remarks()
+            feed.reader.say_remarks()
 
     def answer(self, hidden: Collection[str] = ()) -> Answer:
         """Scores of every row with these columns empty; one that has nothing left gets the prior's.
@@ -276,7 +276,7 @@ class Prepared:
         found = scored(self.fitted.model, side_by_side([*feeds.values()]), training, device)
         if self.reading.on_error == "raise":
             self.reading.finish()  # a file that broke since it was read first
-        answer = Answer(found, {s: feed.cells.present[s] for s, feed in feeds.items()})
+        answer = Answer(found, {s: feed.reader.present[s] for s, feed in feeds.items()})
         if answer.empty.any():
             found[answer.empty] = self.fitted.prior
         return answer

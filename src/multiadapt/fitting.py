@@ -113,7 +113,7 @@ def fit(
     if session.time_limit is not None:
         left = session.time_limit - (time.monotonic() - started)
         session = replace(session, time_limit=max(left, 0.0))
-    lengths = feeds[0].cells.lengths if training.group_by_length else None
+    lengths = feeds[0].reader.lengths if training.group_by_length else None
     history = train(
         model,
         replace(_data(feeds[0], rows, target), views=views, lengths=lengths),
@@ -306,12 +306,12 @@ def _feeds(
                 inputs, budget, part.positions, watch=watch,
             )  # fmt: skip
             feed.keep()
-            feed.cells.say_remarks()
+            feed.reader.say_remarks()
             budget -= feed.kept_bytes
             found.append(feed)
     reading.finish()  # first: an unreadable file is the better reason
     for feed in found:
-        feed.cells.demand(plan.method.missing.demands)
+        feed.reader.demand(plan.method.missing.demands)
     if training.normalize:
         _standardize(found[0])
     return found
@@ -337,7 +337,7 @@ def _views(feeds: Sequence[Feed], training: Training, memory: float) -> list[Fee
 
 def _unseen(feed: Feed) -> list[str]:
     """Streams that no training row has: nothing is learned of them, and a line says so."""
-    found = [stream for stream, there in feed.cells.present.items() if not there.any()]
+    found = [stream for stream, there in feed.reader.present.items() if not there.any()]
     if found:
         _log.warning(
             "no training row has %s: it will be taken as missing in every prediction",

@@ -263,7 +263,7 @@ class ManyModels:
         for group in groups:
             fitted, feed = served[group.name], group.feed
             feed.reading.finish()
-            feed.cells.say_remarks()
+            feed.reader.say_remarks()
             answer = fitted.judged(feed, torch.cat(group.scores).numpy(), empty)
             found.append(_Answered(group.name, fitted, group.rows, answer))
         return found, table.frame.index

@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Int
 
+from multiadapt import processes
 from multiadapt.data.bad_cells import BadCell, missing_cells
 from multiadapt.data.batches import cells
 from multiadapt.data.reading import Reading
@@ -125,6 +126,22 @@ class Reader:
             BadCell(self.frame.index[i], int(self.positions[i]), name, "", "missing")
             for i in np.flatnonzero(lacking).tolist()
         ]
+
+    def tell_others(self, known: Collection[BadCell]) -> None:
+        """Of processes that train together, what each has found of the rows that it has read; of bad cells those
+        that are not `known`."""
+        if processes.current() is None:
+            return
+        missing = {s: np.flatnonzero(~there).tolist() for s, there in self.present.items()}
+        noted = [[*at, notes] for at, notes in self.noted.items()]
+        bad = [[*astuple(b)[1:]] for b in self.reading.bad if b not in known]
+        for their_missing, their_noted, their_bad in processes.told([missing, noted, bad]):
+            for stream, rows in their_missing.items():
+                self.present[stream][rows] = False
+            self.noted |= {(s, row): [(w, n) for w, n in notes] for s, row, notes in their_noted}
+            for position, *cell in their_bad:
+                row = int(np.flatnonzero(self.positions == position)[0])
+                self.reading.note(BadCell(self.frame.index[row], position, *cell))
 
     def say_remarks(self) -> None:
         """Warn of what encoders noticed while rows were prepared, each row once; then forget it."""

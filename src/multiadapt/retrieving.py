@@ -137,7 +137,7 @@ class FittedRetriever:
         )
         for feed in feeds:
             feed.keep()
-            feed.cells.say_remarks()
+            feed.reader.say_remarks()
         return PairFeed(*feeds, pairs)
 
     def vectors(
@@ -363,7 +363,7 @@ def _check_whole(feeds: PairFeed) -> None:
 def _check_side(feed: Feed, what: str = "what is compared must not be missing") -> None:
     """CellError: cells of this side are missing, named by their rows."""
     (name,) = feed.encoders
-    if bad := feed.cells.missing(name):
+    if bad := feed.reader.missing(name):
         raise CellError(
             f"{what}, {len(bad)} cells of {name!r} are missing:\n"
             f"{missing_cells(bad)}\nLeave these rows out"

@@ -157,11 +157,14 @@ def train(
         if idle:
             raise SpecError(f"this method trains nothing step by step: leave {idle} out")
         return History((), 0, "nothing to train", 0.0)
-    for stream in model.begun():
+    for stream in model.adapted_from_the_start():
+        half = model.encoder(stream).blocks // 2
         _log.info(
-            "%s: adapters stand in its first block, so that its cells are read once and the whole network runs in "
-            'every epoch; blocks="last 4" of LoRA, IA3 and UniAdapter computes the blocks before once',
+            "%s: adapters stand in its first block, so that the whole network runs in every epoch%s",
             stream,
+            f'; blocks="last {half}" of LoRA, IA3 and UniAdapter computes the others once'
+            if half
+            else "",
         )
     run = _Run(model, data, validation, training, seed, session)
     return run.go(measure)

@@ -153,8 +153,8 @@ class FittedWriter:
         reading.finish()
         for feed, _ in sides:
             (name,) = feed.encoders
-            demand(name, feed.cells.missing(name))
-            feed.cells.say_remarks()
+            demand(name, feed.reader.missing(name))
+            feed.reader.say_remarks()
         return SharedFeed(sides, None if texts is None else {DECODER: self._texts(texts)})
 
     def _side(

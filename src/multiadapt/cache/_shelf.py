@@ -161,7 +161,9 @@ class Shelf:
         own = [keys[place] for place in places]
         self.add(own, new)
         for i, (place, key) in enumerate(zip(places, own, strict=True)):
-            kept = self.read(key) if key else None
+            kept = (
+                self.read(key) if key and key in own[:i] else None
+            )  # the first of equal rows counts
             found[place] = self._rounded(new.select(torch.tensor([i]))) if kept is None else kept
 
     def _rounded(self, row: Inputs) -> Inputs:

@@ -25,6 +25,8 @@ __all__ = ["run_on_ray"]
 
 _AGAIN = 3
 """How often a part is given to another worker, where the one that had it died."""
+_RESTARTS = 20
+"""How often each worker is started anew: one that dies while it opens the model would be for ever."""
 
 
 def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
@@ -34,7 +36,7 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
     died is done by another. A worker opens the model once.
 
     Raises:
-        TrainingError: a part ended every worker that had it.
+        TrainingError: no worker finished some part.
     """
     # A worker's current folder is another one.
     paths = {name: value.resolve() for name, value in vars(job).items() if isinstance(value, Path)}
@@ -50,6 +52,7 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
             batch_size=1,
             fn_constructor_args=(job,),
             max_task_retries=_AGAIN,
+            max_restarts=_RESTARTS,
             **_share(ray, workers, job.device),
         )
         try:
@@ -60,9 +63,10 @@ def run_on_ray(job: Job, chunks: Chunks, workers: int | None) -> None:
                 chunks.append(_frame(found["frame"][0]), told["rows"], bad)
         except ray.exceptions.RayActorError as error:
             raise TrainingError(
-                f"each of the {_AGAIN + 1} workers that a part from row {chunks.rows} on was given to died of it: for "
-                "want of memory, or of a file that ends a decoder; a smaller --chunk or fewer --workers leave each part "
-                "more memory, and without --engine ray it is seen which it is"
+                f"no worker has finished a part at or after row {chunks.rows}, in {_AGAIN + 1} attempts: they died, for want "
+                "of memory, of a file that ends a decoder, or while they opened the model. A smaller --chunk or fewer "
+                "--workers leave each part more memory; without --engine ray it is seen which it is. The same call "
+                f"continues after the rows that are done. Ray says: {error}"
             ) from error
         finish(job, chunks)
 

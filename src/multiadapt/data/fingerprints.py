@@ -31,6 +31,11 @@ class Fingerprint:
     seen: tuple[tuple[Path, tuple[int, ...]], ...]
 
     @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(status[0] for _, status in self.seen)
+
+    @property
     def holds(self) -> bool:
         """False where a file has been written since: what was decoded of it may be something else."""
         try:

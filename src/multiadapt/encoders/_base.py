@@ -143,9 +143,9 @@ class Encoder(nn.Module, ABC):
         its files than by what became of them. Default: None, it does not."""
         return None
 
-    def pixels_by(self) -> Mapping[str, str] | None:
-        """What tells the pixels that `prepare` makes of files from all others, where those are sooner read
-        back than made. Default: None, they are not."""
+    def bytes_by(self) -> str | None:
+        """What tells the bytes, such as pixels, that `prepare` makes of a cell from those of other encoders.
+        Default: None, it makes none that are sooner read back than made."""
         return None
 
     def learns_by(self) -> Mapping[str, str] | None:

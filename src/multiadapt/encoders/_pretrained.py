@@ -89,7 +89,7 @@ class Backbone(nn.Module):
         """The state that enters block `cut`, from what was kept there or, at 0, from raw inputs."""
         kept = tensors if self.family.window else _trimmed(tensors)
         if cut == 0:
-            return self.family.start(kept)
+            return self.family.start(self.preparation.numbers(kept))
         return kept["state"], _mask(kept)
 
     def run(
@@ -304,10 +304,8 @@ class PretrainedEncoder(Encoder):
         """Tokens of a text are sooner made than a hash of the tokenizer."""
         return None if self.stream.modality == "text" else repr(self.backbone.preparation)
 
-    def pixels_by(self) -> Mapping[str, str] | None:
-        if self.stream.modality not in ("image", "video"):
-            return None
-        return {"source": "pixels", "prepared": repr(self.backbone.preparation)}
+    def bytes_by(self) -> str | None:
+        return self.backbone.preparation.bytes_by
 
     def _joined(self, pooled: Float[Tensor, "f d"], inputs: Inputs) -> Float[Tensor, "b d"]:
         return inputs.mean(pooled) if self.pool is None else self.pool(pooled, inputs)

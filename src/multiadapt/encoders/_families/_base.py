@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +18,6 @@ from multiadapt.types import Convolution, Role, Site
 __all__ = [
     "TOWER_LAYERS",
     "Family",
-    "Note",
     "Sight",
     "families",
     "family_of",
@@ -27,9 +26,6 @@ __all__ = [
     "map_sites",
     "transformer_sites",
 ]
-
-Note: TypeAlias = Callable[[str, int], None]
-"""Told by a preparation what it did to how many items."""
 
 TOWER_LAYERS: Mapping[Role, str] = {
     "query": "encoder.layers.{}.self_attn.q_proj",

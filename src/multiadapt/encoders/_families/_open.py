@@ -3,31 +3,31 @@
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig
 from transformers.utils import logging as library_logging
 from transformers.utils.hub import cached_file
 
 from multiadapt.encoders._base import Origin
-from multiadapt.encoders._families._base import Family, Note, families, family_of
+from multiadapt.encoders._families._base import Family, families, family_of
 from multiadapt.encoders._families._lean import lean
+from multiadapt.encoders._families._preparation import Preparation
 from multiadapt.encoders._fingerprint import fingerprint
 from multiadapt.errors import EncoderError
 
 __all__ = [
     "Opened",
     "Prepare",
-    "Preparation",
     "Whole",
     "explained",
     "hub_reached",
@@ -37,18 +37,6 @@ __all__ = [
     "quiet",
     "sealed",
 ]
-
-
-class Preparation(Protocol):
-    """From one modality's items, such as pictures, to what a network of it reads."""
-
-    def tensors(self, items: Sequence[Any], note: Note) -> dict[str, Tensor]:
-        """Each (f, ...), on the CPU, in order; called in several threads at once.
-
-        Sequences are padded at their end; "mask" (f, n) is then among the tensors. `note` is told
-        what was done to how many items, such as ("texts are longer than 128 tokens and cut", 3).
-        """
-        ...
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor
 from transformers.utils.hub import cached_file
 
-from multiadapt.encoders._families._base import Note
+from multiadapt.encoders._families._preparation import Note, Preparation
 
 __all__ = ["PixelPreparation"]
 
@@ -23,7 +23,7 @@ _LONGEST = 4
 
 
 @dataclass(frozen=True)
-class PixelPreparation:
+class PixelPreparation(Preparation):
     """Resize, cut, normalise, as the checkpoint's own processor does it. Deterministic."""
 
     height: int
@@ -94,16 +94,27 @@ class PixelPreparation:
     def tensors(self, items: Sequence[UInt8[np.ndarray, "_ _ 3"]], note: Note) -> dict[str, Tensor]:
         return {"pixels": self.pixels(items)}
 
-    def pixels(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float[Tensor, "f 3 h w"]:
-        """Pictures to pixels, in order."""
+    def pixels(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> UInt8[Tensor, "f 3 h w"]:
+        """Pictures at their size, in order."""
         pixels = np.empty((len(images), self.height, self.width, 3), dtype=np.uint8)
         for i, image in enumerate(images):
             pixels[i] = np.asarray(self._resized(Image.fromarray(np.ascontiguousarray(image))))
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    def numbers(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Pixels that are bytes as the numbers that they stand for; others are those already."""
+        pixels = tensors["pixels"]
+        if pixels.dtype != torch.uint8:
+            return tensors
         std = torch.tensor(self.std)
         scale, shift = self.rescale / std, -torch.tensor(self.mean) / std
-        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        out = torch.empty(planes.shape)
-        return out.copy_(planes).mul_(scale[:, None, None]).add_(shift[:, None, None])
+        scale, shift = (x[:, None, None].to(pixels.device) for x in (scale, shift))
+        return {**tensors, "pixels": pixels.float().mul_(scale).add_(shift)}
+
+    @property
+    def bytes_by(self) -> str:
+        """Mean and deviation have no part in it."""
+        return f"{self.height} {self.width} {self.short} {self.resample}"
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.short is None:

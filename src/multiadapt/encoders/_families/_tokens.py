@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils.hub import cached_file
 
-from multiadapt.encoders._families._base import Note
+from multiadapt.encoders._families._preparation import Note, Preparation
 from multiadapt.encoders._families._text_family import Pooling
 from multiadapt.errors import EncoderError
 
@@ -33,7 +33,7 @@ _FILES = (
 
 
 @dataclass(frozen=True)
-class TokenPreparation:
+class TokenPreparation(Preparation):
     """Splits texts as the checkpoint's tokenizer does, and cuts what is longer than `limit` tokens.
 
     The tokenizer's own cutting and padding stay off: they are settings of the object, which threads

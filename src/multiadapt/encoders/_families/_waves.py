@@ -18,7 +18,7 @@ from scipy.signal import resample_poly
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-from multiadapt.encoders._families._base import Note
+from multiadapt.encoders._families._preparation import Note, Preparation
 from multiadapt.errors import EncoderError
 from multiadapt.types import Sound
 
@@ -207,7 +207,7 @@ _FEATURES: Mapping[str, Callable[[Any, Mapping[str, Any]], Features]] = {
 
 
 @dataclass(frozen=True)
-class SoundPreparation:
+class SoundPreparation(Preparation):
     """Resample, cut at the end, then what the checkpoint's own extractor does. Deterministic."""
 
     features: Features
