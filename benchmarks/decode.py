@@ -52,8 +52,14 @@ def library(
     stream = Stream(column, "image", (Column(column, "image", "told"),))
     spec = ImageEncoder("random:resnet-18", size=pixels)
     encoder = spec.build(stream, spec.open("classification"), "network0")
+    preparation: Any = encoder.get_submodule("backbone").preparation
     reading = Reading(root)
-    return lambda rows: encoder.prepare(cells(frame.iloc[rows], encoder.stream, reading))
+
+    def read(rows: np.ndarray) -> object:
+        inputs = encoder.prepare(cells(frame.iloc[rows], encoder.stream, reading))
+        return preparation.numbers(inputs.tensors)
+
+    return read
 
 
 def bare(

@@ -66,6 +66,7 @@ VARIANTS: Mapping[str, Method] = {
     "no query residual": unified(query_residual=False),
     "r 8": unified(8),
     "r 128": unified(128),
+    "last 2 of 4 blocks": unified(blocks="last 2"),
 }
 """Of UniAdapter with r = 32."""
 ALIKE = "frames alike"
