@@ -251,7 +251,7 @@ def shown(table: pd.DataFrame, task: str) -> str:
     """Rows of a task, means over seeds."""
     own = table.loc[table["task"] == task]
     columns = SHOWN[task]
-    head = ["world", "method", "trained", *columns, "seconds"]
+    head = ["world", "method", "trained", *columns, "seconds", "seeds"]
     lines = [head, ["---"] * len(head)]
     for world, name in own[["world", "method"]].drop_duplicates().to_numpy():
         part = own.loc[(own["world"] == world) & (own["method"] == name)]
@@ -259,7 +259,7 @@ def shown(table: pd.DataFrame, task: str) -> str:
         if name != "zero-shot":
             spent = [f"{part['trained'].mean():,.0f}", f"{part['seconds'].median():.0f}"]
         told = [measured(part, column) for column in columns.values()]
-        lines.append([world, name, spent[0], *told, spent[1]])
+        lines.append([world, name, spent[0], *told, spent[1], str(part["seed"].nunique())])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
