@@ -177,8 +177,11 @@ class ByHand:
     """Prepared tensors, a network and an optimizer: what one writes without a library."""
 
     def __init__(self, library: Library, variant: str) -> None:
-        kept = library.feed._kept
-        (self.x,) = kept["photo"].tensors.values()
+        kept, photo = library.feed._kept, library.feed._kept["photo"].tensors
+        if library.feed.cuts["photo"] == 0:
+            backbone: Any = library.model.encoder("photo").get_submodule("backbone")
+            photo = backbone.preparation.numbers(photo)
+        (self.x,) = photo.values()
         if self.x.ndim == 4:
             self.x = self.x.to(memory_format=torch.channels_last)
         self.numbers = kept["tabular"].tensors["numbers"]
