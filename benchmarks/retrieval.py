@@ -30,6 +30,7 @@ from sklearn.preprocessing import normalize
 from multiadapt import (
     BitFit,
     Contrast,
+    ConvBottleneck,
     CrossModalRetriever,
     Dual,
     Frozen,
@@ -42,7 +43,6 @@ from multiadapt import (
     UniAdapter,
     Unified,
 )
-from multiadapt.adapters.conv_bottleneck import ConvBottleneck
 from multiadapt.methods._base import Method
 from multiadapt.reports.meter import Meter
 from multiadapt.tasks._retrieval_metrics import measured, paired, ranks_both_ways
@@ -115,7 +115,7 @@ def retriever(name: str, seed: int, given: argparse.Namespace) -> CrossModalRetr
         METHODS[name],
         backbone=backbone(name, given),
         training=RECIPE.with_params(
-            learning_rate=1e-4 if name == "full" else RECIPE.learning_rate,
+            learning_rate=(Full.training if name == "full" else RECIPE).rate,
             precision=given.precision,
         ),
         contrast=Contrast(momentum=None),

@@ -53,17 +53,15 @@ def estimator(
     method: Method, training: Training, given: argparse.Namespace, *, photos: bool
 ) -> MultimodalClassifier:
     trunk = ImageEncoder(str(given.weights / "resnet18-trunk"), size=PIXELS)
-    kinds = dict.fromkeys([NAME, "image", *ATTRIBUTES], "ignore")
-    kinds |= {"image": "image", **dict.fromkeys(ATTRIBUTES, "categorical")} if photos else {}
-    kinds |= {} if photos else {NAME: "text"}
-    encoders = (
-        {"image": trunk, "tabular": "mlp"} if photos else {"text": TextEncoder(str(given.minilm))}
-    )
+    kinds, encoders = {NAME: "text"}, {"text": TextEncoder(str(given.minilm))}
+    if photos:
+        kinds = {"image": "image", **dict.fromkeys(ATTRIBUTES, "categorical")}
+        encoders = {"image": trunk, "tabular": "mlp"}
     return MultimodalClassifier(
         method,
         encoders=encoders,
         training=training,
-        column_types=kinds,
+        column_types={**dict.fromkeys([NAME, "image", *ATTRIBUTES], "ignore"), **kinds},
         device="cpu",
         verbose=False,
     )

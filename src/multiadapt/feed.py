@@ -254,19 +254,20 @@ class Feed:
         self.reader.present[stream][rows[~unread]] = True
         inputs = Inputs.join(parts)
         plain = np.repeat([not part.notes for part in parts], [len(part) for part in parts])
+        # Bytes that are as many as the files' are sooner decoded than read back.
+        least = inputs.count.numpy() * (inputs.nbytes // max(inputs.items, 1) if raw else 0)
         # What was remarked on is to be remarked on again: such a row is never known by its files.
-        places = zip(np.flatnonzero(unread), plain, strict=True)
-        unsure = [i for i, clean in places if not (clean and (f := known[i]) and f.holds)]
+        places = zip(np.flatnonzero(unread), plain, least, strict=True)
+        unsure = [
+            i
+            for i, clean, size in places
+            if not (clean and (f := known[i]) and f.holds and f.size >= size)
+        ]
         keys = [None if f is None else f.key for f in known]
         among = torch.from_numpy(unread.cumsum()[unsure] - 1)
         own = [None] * len(unsure) if raw else keys_of(inputs.select(among))
         for i, key in zip(unsure, own, strict=True):
             keys[i] = key
-        if raw:  # what is sooner decoded than read back is not kept
-            sizes = inputs.count.numpy() * (inputs.nbytes // max(inputs.items, 1))
-            for i, size in zip(np.flatnonzero(unread), sizes, strict=True):
-                if (f := known[i]) is None or f.size < size:
-                    keys[i] = None
         return _Ready(rows, inputs, unread, keys)
 
     def _shelf(self, stream: str, cut: int, start: int = 0) -> Shelf | None:

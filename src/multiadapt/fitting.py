@@ -27,7 +27,7 @@ from multiadapt.errors import SchemaError, SpecError
 from multiadapt.feed import Feed
 from multiadapt.fitted import Fitted
 from multiadapt.learning import learned
-from multiadapt.methods._base import Method, Training
+from multiadapt.methods._base import Method, Training, completed
 from multiadapt.model import AdaptedModel, build_encoders, encoder_spec
 from multiadapt.scoring import scores
 from multiadapt.stopwatch import Watch
@@ -102,8 +102,7 @@ def fit(
     rows, validation = _divided(plan, schema, rows, validation)
     target = plan.task.learn(rows.labels)
     specs = _encoder_specs(plan, schema)
-    usual = plan.method.training
-    training = (plan.training or usual).instead_of(usual)
+    training = completed(plan.training, plan.method.training)
     with session.watch.stage("before", len(rows) + len(validation or ())):
         with session.watch.part("opening"):
             model, given = _built(plan, schema, specs, rows, target)

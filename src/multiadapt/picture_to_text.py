@@ -20,7 +20,7 @@ from multiadapt.data.reading import files
 from multiadapt.data.tables import Table
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Source, check_columns, home_of, opened, parted
-from multiadapt.methods._base import Method, Training, method_of
+from multiadapt.methods._base import Method, Training, completed, method_of
 from multiadapt.reports.profile import profiled
 from multiadapt.reports.progress import showing
 from multiadapt.scoring import device_of
@@ -158,11 +158,10 @@ class PictureToText(BaseEstimator, ABC):
 
     def _plan(self, frame: pd.DataFrame, root: Path | None, wanted: Wanted) -> WritingPlan:
         network = self._network()
-        usual = recipe_of(network)
         plan = WritingPlan(
             method=method_of(self.method),
             backbone=network,
-            training=(self.training or usual).instead_of(usual),
+            training=completed(self.training, recipe_of(network)),
             schema=schema_of(frame, wanted.kinds, root, self.max_files),
             shown=wanted.shown,
             question=wanted.question,

@@ -20,7 +20,7 @@ from multiadapt.data.schema import Schema, guess_schema
 from multiadapt.data.tables import Table
 from multiadapt.errors import SchemaError, SpecError
 from multiadapt.gather import Source, check_columns, home_of, opened, parted
-from multiadapt.methods._base import Method, Training, method_of
+from multiadapt.methods._base import Method, Training, completed, method_of
 from multiadapt.methods._pretrained import check_method
 from multiadapt.pair_files import load_retriever, save_retriever
 from multiadapt.reports.profile import profiled
@@ -333,7 +333,7 @@ class CrossModalRetriever(BaseEstimator):
             method,
             backbone_of(usual_blip("retrieval") if self.backbone is None else self.backbone),
             self.contrast or Contrast(),
-            (self.training or RECIPE).instead_of(RECIPE),
+            completed(self.training, RECIPE),
             schema,
             query,
             target,

@@ -159,13 +159,11 @@ def train(
         return History((), 0, "nothing to train", 0.0)
     for stream in model.adapted_from_the_start():
         half = model.encoder(stream).blocks // 2
+        advice = f'; blocks="last {half}" of LoRA, IA3 and UniAdapter computes the others once'
         _log.info(
             "%s: adapters stand in its first block, so that the whole network runs in every epoch%s",
-            stream,
-            f'; blocks="last {half}" of LoRA, IA3 and UniAdapter computes the others once'
-            if half
-            else "",
-        )
+            stream, advice if half else "",
+        )  # fmt: skip
     run = _Run(model, data, validation, training, seed, session)
     return run.go(measure)
 

@@ -161,9 +161,8 @@ class Shelf:
         own = [keys[place] for place in places]
         self.add(own, new)
         for i, (place, key) in enumerate(zip(places, own, strict=True)):
-            kept = (
-                self.read(key) if key and key in own[:i] else None
-            )  # the first of equal rows counts
+            # Of equal rows the first counts.
+            kept = self.read(key) if key and key in own[:i] else None
             found[place] = self._rounded(new.select(torch.tensor([i]))) if kept is None else kept
 
     def _rounded(self, row: Inputs) -> Inputs:

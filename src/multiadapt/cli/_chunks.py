@@ -69,9 +69,10 @@ class Chunks:
         return self
 
     def __iter__(self) -> Iterator[tuple[pd.DataFrame, int]]:
-        for rows, kept in parts(self.path, self.size, self.keep, self.writer.parts, self.rows):
+        done = (self.writer.parts, self.rows)
+        for start, rows, kept in parts(self.path, self.size, self.keep, *done):
             self._kept = kept
-            yield rows, self.rows
+            yield rows, start
 
     def write(self, found: Found) -> None:
         """What was found of the rows of this part."""
@@ -103,15 +104,15 @@ class Chunks:
 
 def parts(
     path: Source, size: int, keep: Sequence[str], skip: int, start: int
-) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Those of a table but for the first `skip`, which have `start` rows, each with the columns that say which
-    row it is: of a CSV as they are written there, with no `keep` the rows' numbers."""
-    written: Iterator[pd.DataFrame] | None = None
-    for i, rows in enumerate(read_chunks(path, size, skip)):
+) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
+    """Those of a table but for the first `skip`, which have `start` rows: the number of its first row, the rows,
+    and the columns that say which they are, of a CSV as they are written there, with no `keep` their numbers."""
+    written = as_written(path, keep, size, skip) if keep else None
+    for rows in read_chunks(path, size, skip):
         kept = _kept(rows, keep, start)
-        if keep and i == 0 and len(rows):  # its columns have been looked for
-            written = as_written(path, keep, size, skip)
-        yield rows, kept if written is None else next(written).reset_index(drop=True)
+        if written is not None and len(rows):  # a table without rows is one empty part
+            kept = next(written).reset_index(drop=True)
+        yield start, rows, kept
         start += len(rows)
 
 

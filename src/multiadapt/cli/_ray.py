@@ -77,10 +77,8 @@ def _parts(
     """The parts of a table that are not done yet, the first of which begins at row `start`."""
     (skip,) = batch["skip"].tolist()
     try:
-        for rows, kept in parts(path, size, keep, skip, start):
-            told = {"start": start, "rows": len(rows)}
-            yield _row(told, rows, kept)
-            start += len(rows)
+        for first, rows, kept in parts(path, size, keep, skip, start):
+            yield _row({"start": first, "rows": len(rows)}, rows, kept)
     except MultiadaptError as error:
         yield _row(_failed(error))
 

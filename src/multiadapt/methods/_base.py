@@ -15,7 +15,7 @@ from multiadapt.missing.zero import Zero
 from multiadapt.spec import Spec, resolve
 from multiadapt.types import Site, Stream
 
-__all__ = ["Method", "Training", "method_of"]
+__all__ = ["Method", "Training", "completed", "method_of"]
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,6 @@ class Training(Spec):
     def rate(self) -> float:
         """The learning rate of the first epochs."""
         return 1e-3 if self.learning_rate is None else self.learning_rate
-
-    def instead_of(self, usual: "Training") -> "Training":
-        """This recipe, with the learning rate of the usual one where it has none."""
-        told = usual.rate if self.learning_rate is None else self.learning_rate
-        return self.with_params(learning_rate=told)
 
     def check(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "decay_every", "views"):
@@ -108,6 +103,13 @@ class Method(Spec, ABC):
     def linear_head(self) -> bool:
         """Whether a linear head stands on the fused vector; False: the fused vector is the scores."""
         return True
+
+
+def completed(given: Training | None, usual: Training) -> Training:
+    """The given recipe, with the learning rate of the usual one where it names none; None: the usual one."""
+    found = usual if given is None else given
+    rate = usual.rate if found.learning_rate is None else found.learning_rate
+    return found.with_params(learning_rate=rate)
 
 
 def method_of(choice: str | Method) -> Method:
